@@ -1,0 +1,152 @@
+//! What `status` shows: plain data, the same for `GET /v1/status`, `pixchute status` and the status page.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::WallTime;
+use crate::job::{JobId, Phase};
+
+/// The state of the whole agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running agent.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// `starting`, `ready` or `stopping`.
+    pub state: String,
+    /// When it was started.
+    pub started_at: WallTime,
+    /// What time it is for the agent.
+    pub now: WallTime,
+    /// The configuration file; null for the defaults.
+    pub config: Option<PathBuf>,
+    /// Where the gallery is; null without a server.
+    pub gallery: Option<String>,
+    /// Why nothing is sent at the moment (`state dir full`, …); null when all is well.
+    pub blocked: Option<String>,
+    /// The pool.
+    pub pool: PoolStatus,
+    /// The drop folders.
+    pub folders: Vec<FolderStatus>,
+    /// The hosts.
+    pub hosts: Vec<HostStatus>,
+    /// The attempts that run now, longest first.
+    pub attempts: Vec<AttemptStatus>,
+}
+
+/// Workers and queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Slots.
+    pub workers: usize,
+    /// Slots in use.
+    pub busy: usize,
+    /// Attempts without progress that gave their slot to others.
+    pub parked: usize,
+    /// Capacity of the queue.
+    pub queue: usize,
+    /// Jobs in the queue.
+    pub queue_depth: usize,
+    /// Since when the oldest job in the queue waits.
+    pub oldest_queued_at: Option<WallTime>,
+}
+
+/// One drop folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderStatus {
+    /// Its path.
+    pub path: PathBuf,
+    /// Where its images go.
+    pub host: String,
+    /// `native`, `poll` or `absent`.
+    pub watch: String,
+    /// Why it is polled or absent; null when it is watched natively.
+    pub watch_reason: Option<String>,
+    /// Files that are not settled yet.
+    pub settling: Vec<SettlingStatus>,
+    /// How many files are settling in all; `settling` lists the first ones only.
+    pub settling_total: usize,
+    /// Jobs by stage.
+    pub counts: StageCounts,
+    /// Since when the oldest job that is neither done nor failed is known.
+    pub oldest_open_at: Option<WallTime>,
+    /// Its manifest.
+    pub manifest: PathBuf,
+}
+
+/// A file whose end has not been seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettlingStatus {
+    /// Relative to the drop folder.
+    pub file: String,
+    /// Since when.
+    pub since: WallTime,
+    /// When it changed last.
+    pub last_change: WallTime,
+}
+
+/// Jobs by stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the words of `Stage`")]
+pub struct StageCounts {
+    pub waiting: u64,
+    pub started: u64,
+    pub uploaded: u64,
+    pub cooling: u64,
+    pub done: u64,
+    pub failed: u64,
+}
+
+/// One host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Its name.
+    pub name: String,
+    /// Attempts in flight that make progress.
+    pub running: usize,
+    /// Attempts in flight that do not.
+    pub parked: usize,
+    /// How many may run at once now.
+    pub window: usize,
+    /// The ceiling of the window.
+    pub max_parallel: usize,
+    /// Jobs in the queue.
+    pub queued: usize,
+    /// It rests until then.
+    pub paused_until: Option<WallTime>,
+    /// Why it rests.
+    pub pause_reason: Option<String>,
+    /// When an upload succeeded last, since the start of the agent.
+    pub last_success_at: Option<WallTime>,
+    /// What failed last, since the start of the agent.
+    pub last_error: Option<String>,
+    /// When the next resting file is due.
+    pub next_due_at: Option<WallTime>,
+    /// Possible orphans: attempts that broke after the last byte, since the start of the agent.
+    pub unknown_outcomes: u64,
+}
+
+/// One attempt in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptStatus {
+    /// Its slot, 1..; null while it is parked.
+    pub worker: Option<usize>,
+    /// The job.
+    pub job: JobId,
+    /// The file, relative to its drop folder.
+    pub file: String,
+    /// Where it goes.
+    pub host: String,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Bytes of the body sent.
+    pub sent: u64,
+    /// Bytes of the body.
+    pub total: u64,
+    /// How long it runs.
+    pub age_ms: u64,
+    /// How long nothing has moved.
+    pub idle_ms: u64,
+}

@@ -1,0 +1,1 @@
+//! Is it an image, and is it whole?

@@ -1,0 +1,12 @@
+//! pixchute: drop a picture in a folder, get its link out.
+
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod host;
+pub mod inspect;
+pub mod job;
+pub mod ledger;
+pub mod settle;
+pub mod watch;

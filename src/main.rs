@@ -1,0 +1,3 @@
+//! The `pixchute` command.
+
+fn main() {}

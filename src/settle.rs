@@ -1,0 +1,1 @@
+//! Is the file complete, and does nobody write to it?

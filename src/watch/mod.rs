@@ -1,0 +1,1 @@
+//! Notices that something may have happened in a drop folder.
