@@ -8,5 +8,7 @@ pub mod host;
 pub mod inspect;
 pub mod job;
 pub mod ledger;
+pub mod record;
 pub mod settle;
+pub mod shelf;
 pub mod watch;
