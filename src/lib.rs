@@ -1,6 +1,7 @@
 //! pixchute: drop a picture in a folder, get its link out.
 
 pub mod backoff;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -9,4 +10,5 @@ pub mod inspect;
 pub mod job;
 pub mod ledger;
 pub mod settle;
+pub mod shelf;
 pub mod watch;

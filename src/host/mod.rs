@@ -3,8 +3,10 @@
 //! A [`Host`] takes one open file and gives [`Links`] or a [`Failure`]. It retries single requests within the deadline of
 //! the attempt, never whole files, and never touches our folders.
 
+pub mod local;
 pub mod progress;
 pub mod source;
+pub mod thumb;
 
 use std::future::Future;
 use std::pin::Pin;
