@@ -1,5 +1,6 @@
 //! pixchute: drop a picture in a folder, get its link out.
 
+pub mod agent;
 pub mod backoff;
 pub mod cli;
 pub mod clock;
@@ -9,6 +10,7 @@ pub mod host;
 pub mod inspect;
 pub mod job;
 pub mod ledger;
+pub mod record;
 pub mod settle;
 pub mod shelf;
 pub mod watch;

@@ -27,7 +27,7 @@ use crate::job::{JobId, Stage};
 use crate::ledger::LedgerError;
 
 /// Pictures on one page: fifteen rows of four, loaded as they are scrolled to.
-pub const PAGE_SIZE: usize = 60;
+pub(super) const PAGE_SIZE: usize = 60;
 
 /// Bytes read from a stored image at a time.
 const CHUNK: usize = 64 * 1024;

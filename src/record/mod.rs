@@ -1,0 +1,3 @@
+//! Stand-in for the records until they are merged.
+
+pub mod follow;
