@@ -1,6 +1,8 @@
 //! pixchute: drop a picture in a folder, get its link out.
 
+pub mod agent;
 pub mod backoff;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

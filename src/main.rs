@@ -1,3 +1,7 @@
 //! The `pixchute` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pixchute::cli::main()
+}

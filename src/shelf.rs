@@ -321,11 +321,24 @@ fn hidden(path: &Path) -> PathBuf {
 /// # Errors
 /// What the system says; `path` is as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8], sync: bool) -> Result<(), ShelfError> {
+    write_atomic_with(path, sync, |file| file.write_all(bytes))
+}
+
+/// Like [`write_atomic`] for content that does not fit into memory: `fill` writes it. Folders are made as needed.
+///
+/// # Errors
+/// What `fill` or the system says; `path` is as it was.
+pub fn write_atomic_with(
+    path: &Path,
+    sync: bool,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), ShelfError> {
     refuse_detours(path)?;
+    create_dirs(parent(path))?;
     let temporary = hidden(path);
     remove(&temporary)?;
     let written = OpenOptions::new().write(true).create_new(true).open(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
+        fill(&mut file)?;
         if sync { file.sync_all() } else { Ok(()) }
     });
     written

@@ -4,8 +4,10 @@
 //! nowhere else, so the rest of the program needs no second look. Recipes check their own options, see
 //! [`crate::host`]: a [`Setting`] therefore remembers where it stood.
 
+pub mod paths;
 pub mod problem;
 pub mod secret;
+pub mod standin;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 pub use problem::{ConfigError, Problem};
 pub use secret::Setting;
+pub use standin::{find, for_directories, load};
 
 /// Everything a user can set.
 #[derive(Clone, Debug)]

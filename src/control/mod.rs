@@ -4,7 +4,14 @@
 //! Reads go to the ledger directly; everything that changes something, and everything only the agent knows, goes to it
 //! as a [`Request`] over a bounded channel and comes back on a oneshot. Nothing here can block the agent.
 
+pub mod api;
+pub mod client;
+mod gallery;
+pub mod human;
 pub mod model;
+mod people;
+pub mod server;
+pub mod texts;
 
 use std::path::PathBuf;
 

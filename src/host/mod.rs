@@ -3,8 +3,11 @@
 //! A [`Host`] takes one open file and gives [`Links`] or a [`Failure`]. It retries single requests within the deadline of
 //! the attempt, never whole files, and never touches our folders.
 
+pub mod local;
 pub mod progress;
 pub mod source;
+pub mod standin;
+pub mod thumb;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +18,7 @@ use tokio::time::Instant;
 use crate::job::{Failure, ImageFacts, ImageKind, JobId, Links};
 pub use progress::Progress;
 pub use source::Source;
+pub use standin::{build, recipes};
 
 /// The future of one upload. Dropping it closes its connections.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Links, Failure>> + Send + 'a>>;

@@ -1,0 +1,137 @@
+//! The command line: arguments in, text and an exit code out. A file per command, none with logic of its own.
+
+mod check;
+mod exit;
+mod host;
+mod out;
+mod retry;
+mod run;
+mod status;
+mod tail;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, paths};
+use crate::control::client::Client;
+pub use exit::Exit;
+use out::{Out, Stop};
+
+const EXAMPLES: &str = "\
+Examples:
+  pixchute run ~/Pictures/Drop          watch a folder, no account needed: the gallery is on this machine
+  pixchute run ./drop --host catbox     the same, with a public host
+  pixchute check                        what would the agent do with my configuration?
+  pixchute tail -f                      links as they come
+  pixchute retry --all                  try everything again that rests or has failed
+
+Exit codes: 0 done, 1 something failed, 2 usage, 69 no agent is running, 75 another agent holds the ledger,
+78 the configuration cannot be used.";
+
+/// Drop a picture in a folder, get its link out.
+///
+/// pixchute watches folders, uploads every image that is dropped into them to an image host, and writes the links to a
+/// manifest file in the folder. Uploaded files move to done/, resting ones to retry/, given-up ones to failed/.
+#[derive(Debug, Parser)]
+#[command(name = "pixchute", version, after_help = EXAMPLES)]
+struct Args {
+    /// The configuration; without it config.toml in the user's configuration folder, then /etc/pixchute/config.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent: watch folders and upload what is dropped into them
+    Run(run::RunArgs),
+    /// Check the configuration and say what the agent would do; touches nothing
+    Check,
+    /// Show folders, hosts and workers of the running agent
+    Status(status::StatusArgs),
+    /// Show the latest outcomes of all folders
+    Tail(tail::TailArgs),
+    /// Try resting or failed files again now
+    Retry(retry::RetryArgs),
+    /// Show what is known about hosts
+    #[command(subcommand)]
+    Host(host::HostCommand),
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match dispatch(args, &mut Out::new()) {
+        Ok(exit) => exit.into(),
+        Err(Stop::NobodyReads) => Exit::Done.into(),
+        Err(Stop::Said { exit, message }) => {
+            // Nothing is left to be done if standard error is closed too.
+            let _ = writeln!(io::stderr(), "pixchute: {message}");
+            exit.into()
+        }
+    }
+}
+
+fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
+    let file = args.config.as_deref();
+    match args.command {
+        Command::Run(args) => wait(Threads::All, run::run(&args, file)),
+        Command::Check => check::run(file, out),
+        Command::Status(args) => status::run(&args, &client(file)?, out),
+        Command::Tail(args) => tail::run(&args, file, out),
+        Command::Retry(args) => retry::run(&args, &client(file)?, out),
+        Command::Host(command) => host::run(&command, out),
+    }
+}
+
+/// How many threads a command needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Threads {
+    /// The agent uses all processors.
+    All,
+    /// A question to the agent needs one.
+    One,
+}
+
+/// Runs a future to its end.
+fn wait<T>(threads: Threads, future: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+    let mut builder = match threads {
+        Threads::All => tokio::runtime::Builder::new_multi_thread(),
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build();
+    runtime.map_err(|error| Stop::said(Exit::Failed, format!("cannot start the runtime: {error}")))?.block_on(future)
+}
+
+/// The configuration for talking to a running agent: with a file that is broken by now the agent can still be reached at
+/// the default place, unless the user named the file.
+fn config_or_default(file: Option<&Path>) -> Result<Config, Stop> {
+    match config::load(file) {
+        Ok(config) => Ok(config),
+        Err(error) if file.is_some() => Err(error.into()),
+        Err(_) => Ok(Config::default()),
+    }
+}
+
+/// A client of the agent that uses this configuration.
+fn client(file: Option<&Path>) -> Result<Client, Stop> {
+    Ok(Client::new(&paths::control_socket(&config_or_default(file)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_declared_consistently() {
+        Args::command().debug_assert();
+    }
+}
