@@ -39,7 +39,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Access, CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::job::Fingerprint;
+use crate::job::{ContentHash, Fingerprint};
 
 /// The longest file name of the file systems in use, in bytes.
 const NAME_MAX: usize = 255;
@@ -176,7 +176,9 @@ fn carry_out(step: Step, from: &Path, to: &Path) -> Result<(), ShelfError> {
     match step {
         Step::Copy => copy(from, &hidden(to)),
         Step::Publish => match rename_noreplace(&hidden(to), to) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link(&hidden(to), to).and_then(|()| remove(&hidden(to))),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                link(&hidden(to), to).and_then(|()| remove(&hidden(to)))
+            }
             Err(Errno::EXIST) => Err(ShelfError::Taken { path: to.to_owned() }),
             result => result.map_err(system("rename the copy to", to)),
         },
@@ -201,10 +203,14 @@ fn equal_copy(from: &Path, source: &Metadata, to: &Path, target: &Metadata) -> R
     Ok(hash_of(from).map_err(system("read", from))? == hash_of(to).map_err(system("read", to))?)
 }
 
-fn hash_of(path: &Path) -> io::Result<blake3::Hash> {
+/// The hash of a regular file's content, as it is now.
+///
+/// # Errors
+/// What the system says, or that it is no regular file.
+pub fn hash_of(path: &Path) -> io::Result<ContentHash> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(open_regular(path)?)?;
-    Ok(hasher.finalize())
+    Ok(ContentHash(*hasher.finalize().as_bytes()))
 }
 
 /// Never waits for a writer of a pipe that took the file's name, never follows a link.

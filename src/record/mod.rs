@@ -230,7 +230,7 @@ impl Record {
         serde_json::to_string(self).expect("a record has string keys and no failing values")
     }
 
-    /// Reads a line; unknown fields are skipped.
+    /// Reads a line; unknown fields are skipped, other links that are not http(s) are dropped.
     ///
     /// # Errors
     /// [`NoRecord`] for anything but a record of this version with an absolute http(s) `url` exactly if it is a success.
@@ -243,7 +243,10 @@ impl Record {
         if v != VERSION {
             return Err(NoRecord::Version(v));
         }
-        let record: Self = serde_json::from_slice(line)?;
+        let mut record: Self = serde_json::from_slice(line)?;
+        for link in [&mut record.thumb, &mut record.image, &mut record.delete_url] {
+            link.take_if(|link| !is_web_address(link));
+        }
         let linked = record.url.as_deref().is_some_and(is_web_address);
         if linked != record.status.is_success() {
             return Err(NoRecord::Link(record.status.name()));
