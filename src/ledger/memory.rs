@@ -1,2 +1,159 @@
 //! A ledger in a map: nothing survives. For tests under a paused clock, where a database's own thread would let virtual
-//! time run ahead.
+//! time run ahead: every answer is ready at once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, RecordHead, Write, is_linkable, is_open};
+use crate::clock::WallTime;
+use crate::job::{Job, JobId, Stage};
+
+/// The rows in memory, with the same answers as [`super::SqliteLedger`].
+#[derive(Debug, Default)]
+pub struct MemoryLedger {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: BTreeMap<JobId, Job>,
+    pauses: BTreeMap<String, HostPause>,
+    seq: u64,
+}
+
+impl State {
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::Put(job) => {
+                self.seq = self.seq.max(RecordHead::of(&job).seq);
+                self.jobs.insert(job.id, *job);
+            }
+            Write::Remove(id) => drop(self.jobs.remove(&id)),
+            Write::Pause(pause) => drop(self.pauses.insert(pause.host.clone(), pause)),
+            Write::Resume(host) => drop(self.pauses.remove(&host)),
+            Write::Seq(seq) => self.seq = self.seq.max(seq),
+        }
+    }
+
+    fn same_content(&self, job: &Job) -> Option<&Job> {
+        let hash = job.image?.hash;
+        self.jobs.values().find(|other| {
+            other.id != job.id
+                && other.host == job.host
+                && other.image.is_some_and(|image| image.hash == hash)
+                && is_linkable(other, &RecordHead::of(other))
+        })
+    }
+
+    fn due(&self, host: &str, now: WallTime, limit: usize) -> Due {
+        let mut resting: Vec<&Job> =
+            self.jobs.values().filter(|job| job.host == host && job.stage == Stage::Cooling && !job.pending).collect();
+        resting.sort_by_key(|job| (job.not_before, job.id));
+        let due = resting.iter().take_while(|job| job.not_before <= Some(now)).count().min(limit);
+        let next = resting.get(due).map(|job| job.not_before.unwrap_or(now));
+        Due { jobs: resting[..due].iter().map(|job| (*job).clone()).collect(), next }
+    }
+
+    fn census(&self) -> Vec<Census> {
+        let mut counts: Vec<Census> = Vec::new();
+        for job in self.jobs.values() {
+            let known = counts
+                .iter_mut()
+                .find(|entry| entry.folder == job.folder && entry.host == job.host && entry.stage == job.stage);
+            if let Some(entry) = known {
+                entry.count += 1;
+                entry.oldest = entry.oldest.min(job.queued_at);
+            } else {
+                counts.push(Census {
+                    folder: job.folder.clone(),
+                    host: job.host.clone(),
+                    stage: job.stage,
+                    count: 1,
+                    oldest: job.queued_at,
+                });
+            }
+        }
+        counts
+    }
+}
+
+impl MemoryLedger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ready<T: Send + 'static>(value: T) -> Answer<T> {
+    Box::pin(std::future::ready(Ok::<T, LedgerError>(value)))
+}
+
+impl Ledger for MemoryLedger {
+    fn write(&self, writes: Vec<Write>, _durability: Durability) -> Answer<()> {
+        let mut state = self.state();
+        writes.into_iter().for_each(|write| state.apply(write));
+        ready(())
+    }
+
+    fn start(&self, job: Job, link: bool) -> Answer<Option<Job>> {
+        let mut state = self.state();
+        let known = if link { state.same_content(&job).cloned() } else { None };
+        if known.is_none() {
+            state.apply(Write::Put(Box::new(job)));
+        }
+        ready(known)
+    }
+
+    fn at_path(&self, path: PathBuf) -> Answer<Option<Job>> {
+        ready(self.state().jobs.values().rev().find(|job| job.path == path).cloned())
+    }
+
+    fn job(&self, id: JobId) -> Answer<Option<Job>> {
+        ready(self.state().jobs.get(&id).cloned())
+    }
+
+    fn due(&self, host: String, now: WallTime, limit: usize) -> Answer<Due> {
+        ready(self.state().due(&host, now, limit))
+    }
+
+    fn unfinished(&self, after: Option<JobId>, limit: usize) -> Answer<Vec<Job>> {
+        let state = self.state();
+        let later = state.jobs.values().filter(|job| after.is_none_or(|after| job.id > after));
+        ready(later.filter(|job| is_open(job)).take(limit).cloned().collect())
+    }
+
+    fn jobs(&self, stage: Option<Stage>, before: Option<JobId>, limit: usize) -> Answer<Vec<Job>> {
+        let state = self.state();
+        let earlier = state.jobs.values().rev().filter(|job| before.is_none_or(|before| job.id < before));
+        ready(earlier.filter(|job| stage.is_none_or(|stage| job.stage == stage)).take(limit).cloned().collect())
+    }
+
+    fn census(&self) -> Answer<Vec<Census>> {
+        ready(self.state().census())
+    }
+
+    fn last_seq(&self) -> Answer<u64> {
+        ready(self.state().seq)
+    }
+
+    fn pauses(&self) -> Answer<Vec<HostPause>> {
+        ready(self.state().pauses.values().cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::conformance;
+
+    #[tokio::test]
+    async fn the_memory_ledger_keeps_every_promise_of_the_trait() {
+        conformance::every_promise(|| MemoryLedger::new()).await;
+    }
+}

@@ -8,6 +8,8 @@
 //! [`Durability::Power`] also survive a power cut: a result must, because nothing else knows it; an intent need not,
 //! because after a power cut the file is simply found and queued again.
 
+#[cfg(test)]
+mod conformance;
 pub mod memory;
 pub mod sqlite;
 
@@ -15,8 +17,12 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
+use serde::Deserialize;
+
 use crate::clock::WallTime;
 use crate::job::{Job, JobId, Stage};
+pub use memory::MemoryLedger;
+pub use sqlite::SqliteLedger;
 
 /// An answer that the ledger will give. Dropping it does not undo the write.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send>>;
@@ -147,4 +153,30 @@ pub enum LedgerError {
     /// The ledger's thread has ended.
     #[error("the ledger is closed")]
     Closed,
+}
+
+/// The part of a job's record that the ledger itself looks at.
+#[derive(Debug, Default, Deserialize)]
+struct RecordHead {
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    status: String,
+}
+
+impl RecordHead {
+    /// The head of `job`'s record; all zero without a record, or with one that is no JSON object.
+    fn of(job: &Job) -> Self {
+        job.record.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}
+
+/// Whether the life of `job` was interrupted if the agent starts now.
+fn is_open(job: &Job) -> bool {
+    job.pending || matches!(job.stage, Stage::Waiting | Stage::Started | Stage::Uploaded)
+}
+
+/// Whether the links of `job` may be repeated for another file with the same content.
+fn is_linkable(job: &Job, head: &RecordHead) -> bool {
+    matches!(job.stage, Stage::Uploaded | Stage::Done) && head.status == "uploaded"
 }

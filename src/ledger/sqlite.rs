@@ -1,1 +1,280 @@
 //! The ledger in SQLite.
+//!
+//! One thread writes and commits what has gathered as one transaction (group commit: an fsync for each record would cost
+//! a factor of eight); another one reads on its own connection, so that no question waits for an fsync. In WAL mode a
+//! read that begins after a commit was answered sees it.
+//!
+//! A damaged database is never an obstacle and never deleted: it is set aside under a name with the time, and a fresh one
+//! is made, which the caller fills from the manifests ([`crate::record::rebuild`]).
+//!
+//! **Limits.** The file must lie on a local disk: WAL needs shared memory, which network file systems do not have. What
+//! [`CHECK_TIME`] does not suffice to look at when a large ledger is opened is found damaged only when it is read.
+
+mod files;
+mod mailbox;
+mod rows;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::{Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, Write};
+use crate::clock::{Clock, WallTime};
+use crate::job::{Job, JobId, Stage};
+use mailbox::Mailbox;
+use schema::Found;
+use writer::{Deed, Request, Writer};
+
+/// How long an existing ledger is looked through when it is opened: reading 1 s gets through some hundred thousand rows,
+/// the open ones first, and keeps a start with millions of rows short.
+const CHECK_TIME: Duration = Duration::from_secs(1);
+
+/// How long a commit waits for a foreign process (`sqlite3`, a backup) that holds the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Upper limit of the write-ahead log's file after a checkpoint; a burst may make it larger for a while.
+const LOG_LIMIT: i64 = 64 << 20;
+
+/// How many prepared statements each connection keeps: there are fewer than that.
+const STATEMENTS: usize = 32;
+
+/// A question, to be put to the reader's connection.
+type Question = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The ledger in a database file. Dropping it waits until everything that was asked for is written, and takes the
+/// write-ahead log in.
+pub struct SqliteLedger {
+    // Dropped in this order: the connection that closes last takes the log in, and the lock is given up after it.
+    reader: Mailbox<Question>,
+    writer: Mailbox<Request>,
+    _lock: File,
+}
+
+impl fmt::Debug for SqliteLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteLedger").finish_non_exhaustive()
+    }
+}
+
+/// What [`SqliteLedger::open`] found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The ledger.
+    pub ledger: SqliteLedger,
+    /// It is new, or was never said to be [complete](SqliteLedger::complete): the caller puts in what the manifests know
+    /// before anything is sent.
+    pub fresh: bool,
+    /// Where the damaged ledger is that lay here before.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Why a database file was not opened.
+enum Trouble {
+    Damaged(String),
+    Hopeless(LedgerError),
+}
+
+impl SqliteLedger {
+    /// Opens the ledger at `path`, or creates it with its folder. Blocking, for at most a few seconds.
+    ///
+    /// # Errors
+    /// [`LedgerError::InUse`] when another process has it, [`LedgerError::Open`] when the system refuses, or the file
+    /// belongs to a newer pixchute or to another program.
+    pub fn open(path: &Path) -> Result<Opened, LedgerError> {
+        let refused = |reason: String| LedgerError::Open { path: path.to_owned(), reason };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| refused(format!("{}: {error}", folder.display())))?;
+        }
+        let lock = files::lock(path)?;
+        let mut set_aside = None;
+        let (writing, reading) = loop {
+            match connect(path) {
+                Ok(connections) => break connections,
+                Err(Trouble::Damaged(_)) if set_aside.is_none() => {
+                    let aside = files::set_aside(path, Clock::System.now())
+                        .map_err(|error| refused(format!("it is damaged and cannot be renamed: {error}")))?;
+                    set_aside = Some(aside);
+                }
+                Err(Trouble::Damaged(reason)) => return Err(refused(reason)),
+                Err(Trouble::Hopeless(error)) => return Err(error),
+            }
+        };
+        let fresh = !rows::is_complete(&writing).map_err(|error| error_of(&error))?;
+        let mut writer = Writer::new(writing).map_err(|error| error_of(&error))?;
+        let no_thread = |error: std::io::Error| refused(format!("cannot start a thread: {error}"));
+        let writer = Mailbox::start("ledger-write", move |batch| writer.work(batch)).map_err(no_thread)?;
+        let reader = Mailbox::start("ledger-read", move |batch: Vec<Question>| {
+            batch.into_iter().for_each(|question| question(&reading));
+        })
+        .map_err(no_thread)?;
+        Ok(Opened { ledger: Self { reader, writer, _lock: lock }, fresh, set_aside })
+    }
+
+    /// Writes down that the ledger now holds everything that the manifests know; until then each [`SqliteLedger::open`]
+    /// calls it fresh, so that a rebuild which was interrupted is done again.
+    pub fn complete(&self) -> Answer<()> {
+        let done = self.ask(Deed::Complete, Durability::Power);
+        Box::pin(async move { done.await.map(drop) })
+    }
+
+    fn ask(&self, deed: Deed, durability: Durability) -> Answer<Option<Job>> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.writer.send(Request { deed, durability, answer });
+        Box::pin(async move {
+            if sent.await { answered.await.unwrap_or(Err(LedgerError::Closed)) } else { Err(LedgerError::Closed) }
+        })
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.reader.send(Box::new(move |conn| {
+            let _nobody_waits = answer.send(question(conn).map_err(|error| error_of(&error)));
+        }));
+        Box::pin(async move {
+            if sent.await { answered.await.unwrap_or(Err(LedgerError::Closed)) } else { Err(LedgerError::Closed) }
+        })
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn write(&self, writes: Vec<Write>, durability: Durability) -> Answer<()> {
+        let done = self.ask(Deed::Write(writes), durability);
+        Box::pin(async move { done.await.map(drop) })
+    }
+
+    fn start(&self, job: Job, link: bool) -> Answer<Option<Job>> {
+        self.ask(Deed::Start { job: Box::new(job), link }, Durability::Process)
+    }
+
+    fn at_path(&self, path: PathBuf) -> Answer<Option<Job>> {
+        self.read(move |conn| rows::at_path(conn, &path))
+    }
+
+    fn job(&self, id: JobId) -> Answer<Option<Job>> {
+        self.read(move |conn| rows::job(conn, id))
+    }
+
+    fn due(&self, host: String, now: WallTime, limit: usize) -> Answer<Due> {
+        self.read(move |conn| rows::due(conn, &host, now, limit))
+    }
+
+    fn unfinished(&self, after: Option<JobId>, limit: usize) -> Answer<Vec<Job>> {
+        self.read(move |conn| rows::unfinished(conn, after, limit))
+    }
+
+    fn jobs(&self, stage: Option<Stage>, before: Option<JobId>, limit: usize) -> Answer<Vec<Job>> {
+        self.read(move |conn| rows::jobs(conn, stage, before, limit))
+    }
+
+    fn census(&self) -> Answer<Vec<Census>> {
+        self.read(rows::census)
+    }
+
+    fn last_seq(&self) -> Answer<u64> {
+        self.read(rows::last_seq)
+    }
+
+    fn pauses(&self) -> Answer<Vec<HostPause>> {
+        self.read(rows::pauses)
+    }
+}
+
+/// Opens the database for writing and for reading, creates its tables if there are none, looks through it if there are.
+fn connect(path: &Path) -> Result<(Connection, Connection), Trouble> {
+    let refused = |reason: String| Trouble::Hopeless(LedgerError::Open { path: path.to_owned(), reason });
+    let length = files::touch(path).map_err(|error| refused(error.to_string()))?;
+    if length == 0 && files::has_log(path) {
+        return Err(Trouble::Damaged("the database is empty but its log is not".to_owned()));
+    }
+    // The file can be opened for writing, so what else goes wrong with it at this point is its content.
+    let judged = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(
+            ErrorCode::CannotOpen
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::OutOfMemory
+            | ErrorCode::PermissionDenied
+            | ErrorCode::SystemIoFailure,
+        ) => refused(error.to_string()),
+        _ => Trouble::Damaged(error.to_string()),
+    };
+    let conn = Connection::open(path).map_err(judged)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(judged)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    let found = schema::examine(&conn).map_err(judged)?;
+    match found {
+        Found::Empty | Found::Ours => {}
+        Found::Damaged(reason) => return Err(Trouble::Damaged(reason)),
+        Found::Newer(version) => {
+            let (ours, what) = (schema::VERSION, "it was written by a newer pixchute");
+            return Err(refused(format!("{what} (version {version}, this one knows {ours}): update pixchute")));
+        }
+        Found::Foreign => return Err(refused("it is the database of another program: choose another file".to_owned())),
+    }
+    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(judged)?;
+    if mode != "wal" {
+        return Err(refused("its file system cannot share memory: put the ledger on a local disk".to_owned()));
+    }
+    conn.pragma_update(None, "journal_size_limit", LOG_LIMIT).map_err(judged)?;
+    if found == Found::Empty {
+        schema::create(&conn).map_err(judged)?;
+    } else {
+        check(&conn).map_err(Trouble::Damaged)?;
+    }
+    let reading = Connection::open(path).map_err(judged)?;
+    reading.busy_timeout(BUSY_TIMEOUT).map_err(judged)?;
+    reading.set_prepared_statement_cache_capacity(STATEMENTS);
+    reading.pragma_update(None, "query_only", true).map_err(judged)?;
+    Ok((conn, reading))
+}
+
+/// Looks for damage for at most [`CHECK_TIME`]: the structure of the file first, then every row.
+fn check(conn: &Connection) -> Result<(), String> {
+    let interrupt = conn.get_interrupt_handle();
+    let (finished, wait) = sync_channel::<()>(0);
+    let looked = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if wait.recv_timeout(CHECK_TIME) == Err(RecvTimeoutError::Timeout) {
+                interrupt.interrupt();
+            }
+        });
+        let verdict = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        let looked = verdict
+            .and_then(|verdict| if verdict == "ok" { rows::read_all(conn).map(|()| verdict) } else { Ok(verdict) });
+        drop(finished);
+        looked
+    });
+    match looked {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(verdict) => Err(verdict),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What an error of the running database means to the agent.
+fn error_of(error: &rusqlite::Error) -> LedgerError {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _)
+            if !matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
+        {
+            LedgerError::Storage(error.to_string())
+        }
+        _ => LedgerError::Damaged(error.to_string()),
+    }
+}

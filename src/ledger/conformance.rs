@@ -1,0 +1,211 @@
+//! What every ledger must do: one suite, run against each implementation.
+
+use std::path::PathBuf;
+
+use super::{Durability, HostPause, Ledger, Write};
+use crate::clock::WallTime;
+use crate::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Stage};
+
+/// A waiting job with a content of its own.
+pub(super) fn some_job() -> Job {
+    let id = JobId::generate();
+    Job {
+        id,
+        folder: PathBuf::from("/drop"),
+        name: PathBuf::from("trip/x.jpg"),
+        path: PathBuf::from("/drop/trip/x.jpg"),
+        host: "pixhost".to_owned(),
+        stage: Stage::Waiting,
+        fingerprint: Fingerprint { dev: u64::MAX, ino: 7, len: 9, mtime_ns: -1 },
+        image: Some(ImageFacts {
+            kind: ImageKind::Jpeg,
+            width: 640,
+            height: 480,
+            hash: ContentHash(*blake3::hash(id.to_string().as_bytes()).as_bytes()),
+        }),
+        attempts: 1,
+        requeues: 2,
+        unknown_outcomes: 3,
+        queued_at: WallTime::from_millis(1_000),
+        not_before: None,
+        record: None,
+        pending: false,
+    }
+}
+
+fn cooling(not_before: Option<i64>) -> Job {
+    Job { stage: Stage::Cooling, not_before: not_before.map(WallTime::from_millis), ..some_job() }
+}
+
+fn recorded(stage: Stage, seq: u64, status: &str) -> Job {
+    let record = format!(r#"{{"v":1,"seq":{seq},"status":"{status}"}}"#);
+    Job { stage, record: Some(record), ..some_job() }
+}
+
+async fn put(ledger: &dyn Ledger, jobs: &[&Job]) {
+    let writes = jobs.iter().map(|job| Write::Put(Box::new((*job).clone()))).collect();
+    ledger.write(writes, Durability::Process).await.expect("written");
+}
+
+/// Runs the whole suite, each part on a ledger of its own.
+pub(super) async fn every_promise<L: Ledger>(mut fresh: impl FnMut() -> L) {
+    rows_read_back_and_are_replaced_and_removed(&fresh()).await;
+    the_newest_job_at_a_path_is_found(&fresh()).await;
+    due_jobs_come_longest_overdue_first(&fresh()).await;
+    unfinished_and_listed_jobs_come_in_pages(&fresh()).await;
+    a_known_content_is_linked_only_on_its_host(&fresh()).await;
+    the_census_counts_and_forgets(&fresh()).await;
+    the_sequence_never_goes_back(&fresh()).await;
+    pauses_are_kept_and_replaced(&fresh()).await;
+    writes_apply_in_order_even_if_nobody_awaits_them(&fresh()).await;
+}
+
+async fn rows_read_back_and_are_replaced_and_removed(ledger: &dyn Ledger) {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = PathBuf::from(std::ffi::OsString::from_vec(b"/drop/\xff\n'.png".to_vec()));
+    let mut job = Job { path: odd.clone(), name: odd, record: Some("{}".to_owned()), pending: true, ..some_job() };
+    put(ledger, &[&job]).await;
+    assert_eq!(ledger.job(job.id).await.expect("read"), Some(job.clone()));
+    job.image = None;
+    job.stage = Stage::Failed;
+    job.not_before = Some(WallTime::from_millis(-5));
+    put(ledger, &[&job]).await;
+    assert_eq!(ledger.job(job.id).await.expect("read"), Some(job.clone()));
+    ledger.write(vec![Write::Remove(job.id)], Durability::Power).await.expect("removed");
+    assert_eq!(ledger.job(job.id).await.expect("read"), None);
+    assert_eq!(ledger.at_path(job.path).await.expect("read"), None);
+}
+
+async fn the_newest_job_at_a_path_is_found(ledger: &dyn Ledger) {
+    let (mut one, mut two) = (some_job(), some_job());
+    if one.id > two.id {
+        std::mem::swap(&mut one, &mut two);
+    }
+    put(ledger, &[&two, &one]).await;
+    assert_eq!(ledger.at_path(one.path.clone()).await.expect("read"), Some(two));
+    assert_eq!(ledger.at_path(PathBuf::from("/drop")).await.expect("read"), None);
+}
+
+async fn due_jobs_come_longest_overdue_first(ledger: &dyn Ledger) {
+    let (late, early, future) = (cooling(Some(30)), cooling(Some(20)), cooling(Some(100)));
+    let momentless = cooling(None);
+    let pending = Job { pending: true, ..cooling(Some(1)) };
+    let foreign = Job { host: "imgur".to_owned(), ..cooling(Some(1)) };
+    put(ledger, &[&late, &early, &future, &momentless, &pending, &foreign, &some_job()]).await;
+    let due = |now, limit| ledger.due("pixhost".to_owned(), WallTime::from_millis(now), limit);
+    let all = due(50, 10).await.expect("read");
+    assert_eq!(all.jobs, [momentless.clone(), early.clone(), late.clone()]);
+    assert_eq!(all.next, Some(WallTime::from_millis(100)));
+    let two = due(50, 2).await.expect("read");
+    assert_eq!((two.jobs, two.next), (vec![momentless, early], Some(WallTime::from_millis(30))));
+    let last = due(100, 10).await.expect("read");
+    assert_eq!((last.jobs.len(), last.next), (4, None));
+    assert_eq!(ledger.due("nobody".to_owned(), WallTime::from_millis(50), 9).await.expect("read"), Default::default());
+}
+
+async fn unfinished_and_listed_jobs_come_in_pages(ledger: &dyn Ledger) {
+    let mut all: Vec<Job> = Stage::ALL.into_iter().map(|stage| Job { stage, ..some_job() }).collect();
+    all.extend([Stage::Done, Stage::Failed, Stage::Cooling].map(|stage| Job { stage, pending: true, ..some_job() }));
+    all.sort_by_key(|job| job.id);
+    put(ledger, &all.iter().collect::<Vec<_>>()).await;
+    let open: Vec<Job> = all
+        .iter()
+        .filter(|job| job.pending || matches!(job.stage, Stage::Waiting | Stage::Started | Stage::Uploaded))
+        .cloned()
+        .collect();
+    assert_eq!(open.len(), 6);
+    assert_eq!(ledger.unfinished(None, 100).await.expect("read"), open);
+    assert_eq!(ledger.unfinished(None, 2).await.expect("read"), open[..2]);
+    assert_eq!(ledger.unfinished(Some(open[1].id), 100).await.expect("read"), open[2..]);
+    all.reverse();
+    assert_eq!(ledger.jobs(None, None, 100).await.expect("read"), all);
+    assert_eq!(ledger.jobs(None, Some(all[3].id), 2).await.expect("read"), all[4..6]);
+    let done: Vec<Job> = all.iter().filter(|job| job.stage == Stage::Done).cloned().collect();
+    assert_eq!(ledger.jobs(Some(Stage::Done), None, 100).await.expect("read"), done);
+    assert_eq!(ledger.jobs(Some(Stage::Done), Some(done[0].id), 100).await.expect("read"), done[1..]);
+}
+
+async fn a_known_content_is_linked_only_on_its_host(ledger: &dyn Ledger) {
+    let known = recorded(Stage::Done, 1, "uploaded");
+    let twin = Job { stage: Stage::Started, image: known.image, ..some_job() };
+    put(ledger, &[&known]).await;
+    assert_eq!(ledger.start(twin.clone(), true).await.expect("asked"), Some(known.clone()), "r22");
+    assert_eq!(ledger.job(twin.id).await.expect("read"), None, "nothing was written");
+    let elsewhere = Job { host: "imgur".to_owned(), ..twin.clone() };
+    assert_eq!(ledger.start(elsewhere.clone(), true).await.expect("asked"), None);
+    assert_eq!(ledger.job(twin.id).await.expect("read"), Some(elsewhere));
+    assert_eq!(ledger.start(twin.clone(), false).await.expect("asked"), None, "it was not asked for");
+    assert_eq!(ledger.job(twin.id).await.expect("read"), Some(twin));
+    for (stage, status) in [(Stage::Done, "linked"), (Stage::Failed, "uploaded"), (Stage::Cooling, "timeout")] {
+        let other = recorded(stage, 2, status);
+        let same = Job { stage: Stage::Started, image: other.image, ..some_job() };
+        put(ledger, &[&other]).await;
+        assert_eq!(ledger.start(same, true).await.expect("asked"), None, "{stage:?} {status}");
+    }
+    let uploaded = recorded(Stage::Uploaded, 3, "uploaded");
+    let same = Job { stage: Stage::Started, image: uploaded.image, ..some_job() };
+    put(ledger, &[&uploaded]).await;
+    assert_eq!(ledger.start(same, true).await.expect("asked"), Some(uploaded));
+    let faceless = Job { image: None, ..some_job() };
+    assert_eq!(ledger.start(faceless, true).await.expect("asked"), None);
+}
+
+async fn the_census_counts_and_forgets(ledger: &dyn Ledger) {
+    let mut first = some_job();
+    let second = Job { queued_at: WallTime::from_millis(500), ..some_job() };
+    let other = Job { folder: PathBuf::from("/other"), ..some_job() };
+    put(ledger, &[&first, &second, &other]).await;
+    put(ledger, &[&first, &second]).await;
+    let count = async |folder: &str, stage| {
+        let census = ledger.census().await.expect("read");
+        let mut found = census.into_iter().filter(|entry| entry.folder.as_os_str() == folder && entry.stage == stage);
+        let entry = found.next();
+        assert!(found.next().is_none());
+        entry.map(|entry| (entry.count, entry.oldest.millis()))
+    };
+    assert_eq!(count("/drop", Stage::Waiting).await, Some((2, 500)));
+    assert_eq!(count("/other", Stage::Waiting).await, Some((1, 1_000)));
+    first.stage = Stage::Done;
+    put(ledger, &[&first]).await;
+    assert_eq!(count("/drop", Stage::Waiting).await, Some((1, 500)));
+    assert_eq!(count("/drop", Stage::Done).await, Some((1, 1_000)));
+    ledger.write(vec![Write::Remove(second.id)], Durability::Process).await.expect("removed");
+    assert_eq!(count("/drop", Stage::Waiting).await, None);
+}
+
+async fn the_sequence_never_goes_back(ledger: &dyn Ledger) {
+    assert_eq!(ledger.last_seq().await.expect("read"), 0);
+    let high = recorded(Stage::Done, 42, "uploaded");
+    put(ledger, &[&high, &recorded(Stage::Done, 7, "uploaded"), &some_job()]).await;
+    assert_eq!(ledger.last_seq().await.expect("read"), 42);
+    ledger.write(vec![Write::Remove(high.id), Write::Seq(40)], Durability::Process).await.expect("removed");
+    assert_eq!(ledger.last_seq().await.expect("read"), 42);
+    ledger.write(vec![Write::Seq(50)], Durability::Process).await.expect("written");
+    assert_eq!(ledger.last_seq().await.expect("read"), 50);
+    ledger.start(recorded(Stage::Started, 60, "timeout"), false).await.expect("started");
+    assert_eq!(ledger.last_seq().await.expect("read"), 60);
+}
+
+async fn pauses_are_kept_and_replaced(ledger: &dyn Ledger) {
+    let pause = |host: &str, until| HostPause {
+        host: host.to_owned(),
+        until: WallTime::from_millis(until),
+        since: WallTime::from_millis(3),
+        reason: "429".to_owned(),
+    };
+    let writes = vec![Write::Pause(pause("b", 10)), Write::Pause(pause("a", 20)), Write::Pause(pause("b", 30))];
+    ledger.write(writes, Durability::Process).await.expect("written");
+    assert_eq!(ledger.pauses().await.expect("read"), [pause("a", 20), pause("b", 30)]);
+    ledger.write(vec![Write::Resume("a".to_owned())], Durability::Process).await.expect("written");
+    assert_eq!(ledger.pauses().await.expect("read"), [pause("b", 30)]);
+}
+
+async fn writes_apply_in_order_even_if_nobody_awaits_them(ledger: &dyn Ledger) {
+    let mut job = some_job();
+    for attempts in 1..=100 {
+        job.attempts = attempts;
+        drop(ledger.write(vec![Write::Put(Box::new(job.clone()))], Durability::Process));
+    }
+    ledger.write(Vec::new(), Durability::Power).await.expect("written");
+    assert_eq!(ledger.job(job.id).await.expect("read").map(|job| job.attempts), Some(100));
+}

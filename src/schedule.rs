@@ -1,0 +1,400 @@
+//! Who is sent next, and when: pure. An input comes in, commands come out; no I/O, no tokio tasks, no clock of its own.
+//!
+//! **Fair by host.** Hosts take turns for the workers; each host has a window ([`crate::flow`]) and cannot have more
+//! attempts in flight than that.
+//!
+//! **No slot for standing still.** A worker is held only while bytes move. An attempt that was idle for [`PATIENCE`]
+//! while another host could use its worker is *parked*: it goes on, but holds no worker any more, only its place in its
+//! host's window. An attempt that is *late* (idle for several times what its host usually takes) gives up that place
+//! too, so that eight files that hang do not hold up the two hundred behind them on the same host. Both are bounded: a
+//! host has at most its window plus [`Scheduler::late_limit`] attempts in flight, all hosts together at most
+//! `workers + `[`LOUNGE`]. A host whose late attempts have reached the limit gets nothing new.
+//!
+//! **Who is unknown waits.** A host that has not answered yet gets one probe at a time while others have work. So silent
+//! hosts cost the others a worker each for [`PATIENCE`], and hardly more.
+//!
+//! **Twins.** Of two jobs with the same content for the same host the second waits until the first is on record; then it
+//! can be linked instead of sent.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::flow::Flow;
+use crate::job::{ContentHash, JobId};
+
+/// How long an attempt may stand still before its worker is given to another host's job. Longer than a host nearby
+/// takes to answer, short enough that even several silent hosts cost the others only a few per cent of the first second.
+pub const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How many attempts without a worker there may be in all: each holds a socket and at most
+/// [`crate::host::source::WHOLE_FILE_LIMIT`] of memory. When it is full, attempts keep their workers.
+pub const LOUNGE: usize = 128;
+
+/// Which host: an index into the hosts that the scheduler was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostId(pub usize);
+
+/// A job that may be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The job.
+    pub job: JobId,
+    /// Where it goes.
+    pub host: HostId,
+    /// Its content, if twins of it shall wait for it.
+    pub content: Option<ContentHash>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A job came into the queue.
+    Ready(Ready),
+    /// An attempt is over: its worker is free.
+    Ended {
+        /// The job.
+        job: JobId,
+        /// How it went, as far as the flow cares.
+        end: End,
+    },
+    /// The outcome of a job is on record: its twins may go on.
+    Recorded(JobId),
+    /// An attempt has not moved a byte for so long.
+    Idle {
+        /// The job.
+        job: JobId,
+        /// How long.
+        idle: Duration,
+    },
+    /// A host rests until then.
+    Rest {
+        /// Which.
+        host: HostId,
+        /// Until when.
+        until: Instant,
+    },
+    /// A host may be used again.
+    Wake(HostId),
+    /// Results can (not) be recorded: nothing is started while they cannot.
+    Blocked(bool),
+    /// Start nothing any more.
+    Stop,
+    /// Time has passed.
+    Tick,
+}
+
+/// How an attempt went, as far as the flow cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The host took the file.
+    Succeeded,
+    /// It did not, or nothing can be said about the host.
+    Other,
+}
+
+/// What shall be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Command {
+    /// Begin an attempt of this job.
+    Start {
+        /// The job.
+        job: JobId,
+        /// The slot it gets, 1..=workers.
+        worker: usize,
+    },
+    /// The queue has reached `queue_warn`.
+    QueueFilling {
+        /// Jobs in the queue.
+        depth: usize,
+    },
+    /// The queue has fallen to half of `queue_warn`.
+    QueueDrained {
+        /// Jobs in the queue.
+        depth: usize,
+    },
+    /// A window opened.
+    WindowChanged {
+        /// Whose.
+        host: HostId,
+        /// How many attempts may run at once now.
+        window: usize,
+    },
+}
+
+/// What an attempt in flight holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// A worker and a place in the window.
+    Active { worker: usize },
+    /// A place in the window.
+    Parked,
+    /// Nothing.
+    Late,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    host: HostId,
+    standing: Standing,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Lane {
+    flow: Flow,
+    ready: VecDeque<Ready>,
+    /// Attempts that are active or parked.
+    in_window: usize,
+    late: usize,
+}
+
+/// Numbers for `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneView {
+    /// Attempts in the window.
+    pub in_window: usize,
+    /// Attempts that hold no worker: parked or late.
+    pub parked: usize,
+    /// Jobs in the queue.
+    pub queued: usize,
+    /// How many may run at once.
+    pub window: usize,
+    /// How far the window can open.
+    pub ceiling: usize,
+    /// Until when it rests.
+    pub resting_until: Option<Instant>,
+}
+
+/// The state of the pool.
+#[derive(Debug)]
+pub struct Scheduler {
+    workers: usize,
+    free: BTreeSet<usize>,
+    lanes: Vec<Lane>,
+    attempts: HashMap<JobId, Attempt>,
+    /// Contents in flight or not yet on record.
+    contents: HashMap<JobId, (HostId, ContentHash)>,
+    taken: HashSet<(HostId, ContentHash)>,
+    /// Whose turn it is.
+    turn: usize,
+    queue_warn: usize,
+    filling: bool,
+    blocked: bool,
+    stopping: bool,
+}
+
+impl Scheduler {
+    /// A pool of `workers` slots for these hosts. Both must be at least one.
+    #[must_use]
+    pub fn new(workers: usize, queue_warn: usize, flows: Vec<Flow>) -> Self {
+        let lanes =
+            flows.into_iter().map(|flow| Lane { flow, ready: VecDeque::new(), in_window: 0, late: 0 }).collect();
+        Self {
+            workers,
+            free: (1..=workers).collect(),
+            lanes,
+            attempts: HashMap::new(),
+            contents: HashMap::new(),
+            taken: HashSet::new(),
+            turn: 0,
+            queue_warn: queue_warn.max(1),
+            filling: false,
+            blocked: false,
+            stopping: false,
+        }
+    }
+
+    /// How many late attempts one host may have: as many as there are workers.
+    #[must_use]
+    pub fn late_limit(&self) -> usize {
+        self.workers
+    }
+
+    /// Takes in what happened and says what to do.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Command> {
+        let mut commands = Vec::new();
+        match input {
+            Input::Ready(ready) => self.lane(ready.host).ready.push_back(ready),
+            Input::Ended { job, end } => self.ended(now, job, end, &mut commands),
+            Input::Recorded(job) => {
+                if let Some(content) = self.contents.remove(&job) {
+                    self.taken.remove(&content);
+                }
+            }
+            Input::Idle { job, idle } => self.idle(now, job, idle),
+            Input::Rest { host, until } => self.lane(host).flow.rest(until),
+            Input::Wake(host) => self.lane(host).flow.wake(),
+            Input::Blocked(blocked) => self.blocked = blocked,
+            Input::Stop => self.stopping = true,
+            Input::Tick => {}
+        }
+        self.dispatch(now, &mut commands);
+        self.watch_depth(&mut commands);
+        commands
+    }
+
+    /// When something may be started that may not be started now.
+    #[must_use]
+    pub fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let opens = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).map(|lane| lane.flow.open_at(now));
+        opens.filter(|at| *at > now).min()
+    }
+
+    /// Whether it matters that attempts stand still: somebody waits for what they hold.
+    #[must_use]
+    pub fn wants_idle_reports(&self) -> bool {
+        !self.attempts.is_empty() && self.depth() > 0
+    }
+
+    /// Jobs in the queue.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.ready.len()).sum()
+    }
+
+    /// Workers in use.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.workers - self.free.len()
+    }
+
+    /// Attempts in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.attempts.len()
+    }
+
+    /// The worker of an attempt, unless it is parked.
+    #[must_use]
+    pub fn worker_of(&self, job: JobId) -> Option<usize> {
+        match self.attempts.get(&job)?.standing {
+            Standing::Active { worker } => Some(worker),
+            Standing::Parked | Standing::Late => None,
+        }
+    }
+
+    /// Numbers of one host.
+    #[must_use]
+    pub fn view(&self, now: Instant, host: HostId) -> LaneView {
+        let lane = &self.lanes[host.0];
+        let parked = self.attempts.values().filter(|a| a.host == host && a.standing == Standing::Parked).count();
+        LaneView {
+            in_window: lane.in_window,
+            parked: parked + lane.late,
+            queued: lane.ready.len(),
+            window: lane.flow.window(),
+            ceiling: lane.flow.ceiling(),
+            resting_until: lane.flow.resting_until(now),
+        }
+    }
+
+    fn lane(&mut self, host: HostId) -> &mut Lane {
+        &mut self.lanes[host.0]
+    }
+
+    fn ended(&mut self, now: Instant, job: JobId, end: End, commands: &mut Vec<Command>) {
+        let Some(attempt) = self.attempts.remove(&job) else { return };
+        match attempt.standing {
+            Standing::Active { worker } => {
+                self.free.insert(worker);
+                self.lane(attempt.host).in_window -= 1;
+            }
+            Standing::Parked => self.lane(attempt.host).in_window -= 1,
+            Standing::Late => self.lane(attempt.host).late -= 1,
+        }
+        if end == End::Succeeded {
+            let flow = &mut self.lane(attempt.host).flow;
+            if flow.succeed(now.saturating_duration_since(attempt.began)) {
+                let window = flow.window();
+                commands.push(Command::WindowChanged { host: attempt.host, window });
+            }
+        }
+    }
+
+    /// Takes from an attempt that stands still what somebody else can use.
+    fn idle(&mut self, now: Instant, job: JobId, idle: Duration) {
+        let Some(attempt) = self.attempts.get(&job).copied() else { return };
+        let lane = &self.lanes[attempt.host.0];
+        let without_worker = self.attempts.len() - self.busy();
+        let lounge_free = without_worker < LOUNGE;
+        let is_late = idle >= lane.flow.late_after() && !lane.ready.is_empty() && lane.late < self.late_limit();
+        let standing = match attempt.standing {
+            Standing::Parked if is_late => Standing::Late,
+            Standing::Active { .. } if is_late && lounge_free => Standing::Late,
+            Standing::Active { .. } if idle >= PATIENCE && lounge_free && self.free.is_empty() => {
+                if self.pick(now).is_none() {
+                    return;
+                }
+                Standing::Parked
+            }
+            _ => return,
+        };
+        if let Standing::Active { worker } = attempt.standing {
+            self.free.insert(worker);
+        }
+        if standing == Standing::Late {
+            let lane = self.lane(attempt.host);
+            lane.in_window -= 1;
+            lane.late += 1;
+        }
+        self.attempts.insert(job, Attempt { standing, ..attempt });
+    }
+
+    /// The first job of this host that could start now if it had a worker: its position in the host's queue.
+    fn startable(&self, now: Instant, host: HostId) -> Option<usize> {
+        let lane = &self.lanes[host.0];
+        if lane.in_window >= lane.flow.window() || lane.late >= self.late_limit() || lane.flow.open_at(now) > now {
+            return None;
+        }
+        lane.ready.iter().position(|ready| !ready.content.is_some_and(|content| self.taken.contains(&(host, content))))
+    }
+
+    /// Whose turn it is, among the hosts that have something to start. A host that has not answered yet gets one probe
+    /// while others have work, so that what is silent cannot take the pool.
+    fn pick(&self, now: Instant) -> Option<(HostId, usize)> {
+        let hosts = self.lanes.len();
+        let alone = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).count() <= 1;
+        (0..hosts).map(|step| HostId((self.turn + step) % hosts)).find_map(|host| {
+            let lane = &self.lanes[host.0];
+            let may = alone || lane.flow.is_proven() || lane.in_window == 0;
+            let position = if may { self.startable(now, host) } else { None };
+            position.map(|position| (host, position))
+        })
+    }
+
+    fn dispatch(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        while !self.blocked && !self.stopping {
+            let Some(worker) = self.free.first().copied() else { return };
+            let Some((host, position)) = self.pick(now) else { return };
+            let lane = self.lane(host);
+            let Some(ready) = lane.ready.remove(position) else { return };
+            lane.flow.begin(now);
+            lane.in_window += 1;
+            self.turn = (host.0 + 1) % self.lanes.len();
+            self.free.remove(&worker);
+            self.attempts.insert(ready.job, Attempt { host, standing: Standing::Active { worker }, began: now });
+            if let Some(content) = ready.content {
+                self.taken.insert((host, content));
+                self.contents.insert(ready.job, (host, content));
+            }
+            commands.push(Command::Start { job: ready.job, worker });
+        }
+    }
+
+    fn watch_depth(&mut self, commands: &mut Vec<Command>) {
+        let depth = self.depth();
+        if !self.filling && depth >= self.queue_warn {
+            self.filling = true;
+            commands.push(Command::QueueFilling { depth });
+        } else if self.filling && depth <= self.queue_warn / 2 {
+            self.filling = false;
+            commands.push(Command::QueueDrained { depth });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

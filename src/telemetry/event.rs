@@ -1,0 +1,240 @@
+//! Every event of the log, in one table: its name, level and `MESSAGE_ID`. The ids never change: catalogs and scripts
+//! rely on them.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing::Level;
+
+use crate::clock::WallTime;
+use crate::job::{ErrorClass, JobId};
+
+/// One kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The agent begins its work.
+    AgentStarted,
+    /// Every present folder is watched and was scanned once.
+    AgentReady,
+    /// A signal came; running attempts may finish.
+    AgentStopping,
+    /// Everything is written down.
+    AgentStopped,
+    /// The system reports changes of this folder.
+    FolderWatching,
+    /// This folder is looked through at intervals.
+    FolderPolling,
+    /// The drop folder is not there; it is looked for.
+    FolderAbsent,
+    /// The drop folder is there again.
+    FolderBack,
+    /// More changes than could be reported: the folder is scanned.
+    WatchOverflow,
+    /// The system does not allow enough watches.
+    WatchLimit,
+    /// A settled image was queued.
+    JobQueued,
+    /// An attempt begins.
+    JobStarted,
+    /// The links are on record.
+    JobUploaded,
+    /// Time ended an attempt; the file rests.
+    JobTimeout,
+    /// An attempt failed for now; the file rests.
+    JobDeferred,
+    /// A rest is over.
+    JobRequeued,
+    /// The file was given up.
+    JobFailed,
+    /// The job ended without a verdict on the file: cancelled, or the file is gone.
+    JobCancelled,
+    /// The queue has reached `queue_warn`.
+    QueueFilling,
+    /// The queue has fallen to half of it.
+    QueueDrained,
+    /// A host rests.
+    HostPaused,
+    /// Its rest is over.
+    HostResumed,
+    /// More attempts may run at once.
+    WindowChanged,
+    /// A host refuses our key or account.
+    AccountError,
+    /// Results cannot be recorded: nothing is sent.
+    DiskBlocked,
+    /// They can again.
+    DiskOk,
+    /// A damaged or lost ledger was replaced.
+    LedgerRepaired,
+    /// A torn last line was mended.
+    ManifestRepaired,
+}
+
+/// What belongs to an event for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The event.
+    pub event: Event,
+    /// Its name: the field `EVENT`.
+    pub name: &'static str,
+    /// Its level.
+    pub level: Level,
+    /// Its 128-bit id in journald's spelling: the field `MESSAGE_ID`.
+    pub message_id: &'static str,
+}
+
+/// The table, in the order of [`Event`].
+pub const TABLE: [Entry; 28] = [
+    entry(Event::AgentStarted, "agent-started", Level::INFO, "a65ead82d2384adeba4ce3baa4f28038"),
+    entry(Event::AgentReady, "agent-ready", Level::INFO, "3c147f9155494add955e505d351b0e90"),
+    entry(Event::AgentStopping, "agent-stopping", Level::INFO, "b1b23bb3b67142d8a0e3569b37c6b10e"),
+    entry(Event::AgentStopped, "agent-stopped", Level::INFO, "1786024f711a4365a08e757ae7852d84"),
+    entry(Event::FolderWatching, "folder-watching", Level::INFO, "671f80d977474400b9e8de9ad00bbb0c"),
+    entry(Event::FolderPolling, "folder-polling", Level::INFO, "ba35149ae06340fcbaa6a3894470f288"),
+    entry(Event::FolderAbsent, "folder-absent", Level::WARN, "4da5997c53bb4f598125785e5071b46c"),
+    entry(Event::FolderBack, "folder-back", Level::INFO, "2d64b022dd844a2c92cffbbc6e94c530"),
+    entry(Event::WatchOverflow, "watch-overflow", Level::WARN, "1066d10a16ab411baecf74c2cd858a35"),
+    entry(Event::WatchLimit, "watch-limit", Level::INFO, "634d49e6d51d462abc73dd0854d7d2fa"),
+    entry(Event::JobQueued, "job-queued", Level::INFO, "3b6c6340ae5740ea9e9f2b7bba5ad019"),
+    entry(Event::JobStarted, "job-started", Level::DEBUG, "131274d7c38140adafb135dd6eda81d1"),
+    entry(Event::JobUploaded, "job-uploaded", Level::INFO, "cb11d457b4004744aac5836ec9f4c666"),
+    entry(Event::JobTimeout, "job-timeout", Level::ERROR, "1b41b4fe8ef94a3fafbf4caddae3553c"),
+    entry(Event::JobDeferred, "job-deferred", Level::INFO, "828e9893cc394ee08c0514d3910967e6"),
+    entry(Event::JobRequeued, "job-requeued", Level::INFO, "1bbc8c21b7bd45d9955091ab277eb517"),
+    entry(Event::JobFailed, "job-failed", Level::ERROR, "d29a97d1985245d2af634b65fd01774c"),
+    entry(Event::JobCancelled, "job-cancelled", Level::INFO, "8d8af639a4dd4a44991cf8b892046d46"),
+    entry(Event::QueueFilling, "queue-filling", Level::WARN, "20bbc0f1d57e4b4da52dcce81f718fe9"),
+    entry(Event::QueueDrained, "queue-drained", Level::INFO, "727addc162db48fcad0d1f22d415ea00"),
+    entry(Event::HostPaused, "host-paused", Level::WARN, "5f52b70c5b644edb9b10a8cf4d5dfcfa"),
+    entry(Event::HostResumed, "host-resumed", Level::INFO, "bec2352a37d64d98865b8d2c34dc627a"),
+    entry(Event::WindowChanged, "window-changed", Level::DEBUG, "86c297041f334aa5b366f72e7ebc0785"),
+    entry(Event::AccountError, "account-error", Level::ERROR, "b675195c72af4352b2b999d9635895b2"),
+    entry(Event::DiskBlocked, "disk-blocked", Level::ERROR, "6c68029347584b06a830d922c00c5857"),
+    entry(Event::DiskOk, "disk-ok", Level::INFO, "671d4a7cdfd543629ea12e5478e564b5"),
+    entry(Event::LedgerRepaired, "ledger-repaired", Level::INFO, "800b12e493bf40a7a065d6ea43451880"),
+    entry(Event::ManifestRepaired, "manifest-repaired", Level::INFO, "200c814fe1114ffca8e226cc0cd60bff"),
+];
+
+const fn entry(event: Event, name: &'static str, level: Level, message_id: &'static str) -> Entry {
+    Entry { event, name, level, message_id }
+}
+
+impl Event {
+    /// Its row of the table.
+    #[must_use]
+    pub fn entry(self) -> &'static Entry {
+        &TABLE[self as usize]
+    }
+}
+
+/// What an event is about. What does not apply stays out of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fields<'a> {
+    /// `JOB`
+    pub job: Option<JobId>,
+    /// `WORKER_ID`, 1..=workers.
+    pub worker_id: Option<usize>,
+    /// `SERVICE`: the host.
+    pub service: Option<&'a str>,
+    /// `FILE`: relative to the drop folder.
+    pub file: Option<&'a Path>,
+    /// `FOLDER`: the drop folder.
+    pub folder: Option<&'a Path>,
+    /// `ATTEMPT`: which one, from 1.
+    pub attempt: Option<u32>,
+    /// `BYTES`
+    pub bytes: Option<u64>,
+    /// `DURATION_MS`
+    pub duration: Option<Duration>,
+    /// `HTTP_STATUS`
+    pub http_status: Option<u16>,
+    /// `QUEUE_DEPTH`
+    pub queue_depth: Option<usize>,
+    /// `ERROR_CLASS`
+    pub error_class: Option<ErrorClass>,
+    /// `URL`
+    pub url: Option<&'a str>,
+    /// `NEXT_TRY_AT`
+    pub next_try_at: Option<WallTime>,
+}
+
+/// Writes one event. `message` says what, where, what was expected and what to do.
+pub fn emit(event: Event, fields: &Fields<'_>, message: fmt::Arguments<'_>) {
+    let Entry { name, level, message_id, .. } = *event.entry();
+    macro_rules! at {
+        ($level:expr) => {
+            tracing::event!(
+                target: "pixchute",
+                $level,
+                event = name,
+                message_id,
+                job = fields.job.map(display),
+                worker_id = fields.worker_id,
+                service = fields.service,
+                file = fields.file.map(|file| display(shown(file))),
+                folder = fields.folder.map(|folder| display(shown(folder))),
+                attempt = fields.attempt,
+                bytes = fields.bytes,
+                duration_ms = fields.duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+                http_status = fields.http_status,
+                queue_depth = fields.queue_depth,
+                error_class = fields.error_class.map(ErrorClass::name),
+                url = fields.url,
+                next_try_at = fields.next_try_at.map(display),
+                "{message}"
+            )
+        };
+    }
+    match level {
+        Level::ERROR => at!(Level::ERROR),
+        Level::WARN => at!(Level::WARN),
+        Level::INFO => at!(Level::INFO),
+        Level::DEBUG => at!(Level::DEBUG),
+        _ => at!(Level::TRACE),
+    }
+}
+
+/// Something of ours went wrong that has no event of its own: a warning with its cause.
+pub fn trouble(what: &str, cause: &dyn fmt::Display) {
+    tracing::warn!(target: "pixchute", cause = debug(cause.to_string()), "{what}: {cause}");
+}
+
+/// A path for people: lossy where it is not UTF-8, control characters escaped so that no name can forge a log line.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_names_and_ids_are_unique() {
+        for entry in &TABLE {
+            assert_eq!(entry.event.entry(), entry);
+            assert_eq!(entry.message_id.len(), 32, "{}", entry.name);
+            assert!(entry.message_id.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase()));
+        }
+        assert_eq!(TABLE.iter().map(|e| e.name).collect::<HashSet<_>>().len(), TABLE.len());
+        assert_eq!(TABLE.iter().map(|e| e.message_id).collect::<HashSet<_>>().len(), TABLE.len());
+    }
+
+    #[test]
+    fn levels_are_those_of_the_contract() {
+        let names = |level| TABLE.iter().filter(|e| e.level == level).map(|e| e.name).collect::<Vec<_>>();
+        assert_eq!(names(Level::WARN), ["folder-absent", "watch-overflow", "queue-filling", "host-paused"]);
+        assert_eq!(names(Level::ERROR), ["job-timeout", "job-failed", "account-error", "disk-blocked"]);
+        assert_eq!(names(Level::DEBUG), ["job-started", "window-changed"]);
+    }
+
+    #[test]
+    fn a_name_cannot_forge_a_log_line() {
+        assert_eq!(shown(Path::new("a\nERROR b.png")), "a\\nERROR b.png");
+        assert_eq!(shown(Path::new("plain é.png")), "plain é.png");
+    }
+}

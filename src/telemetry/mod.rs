@@ -1,0 +1,108 @@
+//! The log: where it goes and how it looks. What is logged stands in [`event`].
+//!
+//! Under systemd the journal gets native fields; a terminal gets readable lines; everything else gets one JSON object a
+//! line. A log that nobody reads never stops an upload: lines for stderr go through a bounded queue to a thread of their
+//! own, and what does not fit is dropped and counted.
+
+pub mod event;
+mod pretty;
+
+use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::config::{Log, LogFormat};
+pub use event::{Event, Fields, emit, shown, trouble};
+
+/// Log lines that may wait for a slow reader of stderr: a few megabytes, minutes of normal work.
+const LINES_WAITING: usize = 8_192;
+
+/// Keeps the log open; dropping it writes out what is waiting, for at most a second.
+#[derive(Debug)]
+pub struct Logging {
+    _writer: Option<WorkerGuard>,
+    lost: Option<ErrorCounter>,
+}
+
+impl Logging {
+    /// How many lines were dropped because nobody read them.
+    #[must_use]
+    pub fn lost_lines(&self) -> usize {
+        self.lost.as_ref().map_or(0, ErrorCounter::dropped_lines)
+    }
+}
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// `[log] level` is not a filter.
+    #[error(
+        "[log] level = {level:?} is not a log filter ({reason}); accepted: error, warn, info, debug, trace, or a tracing filter such as \"info,pixchute=debug\""
+    )]
+    Filter {
+        /// What was found.
+        level: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Opens the log for the whole process. The second and later calls change nothing.
+///
+/// # Errors
+/// When the level is not a filter.
+pub fn init(log: &Log) -> Result<Logging, LoggingError> {
+    let filter = EnvFilter::try_new(&log.level)
+        .map_err(|error| LoggingError::Filter { level: log.level.clone(), reason: error.to_string() })?;
+    if matches!(chosen(log.format), LogFormat::Journald) {
+        if let Ok(journal) = tracing_journald::layer() {
+            let journal = journal.with_field_prefix(None).with_syslog_identifier("pixchute".to_owned());
+            // A second logger in the same process (a test's) keeps the first.
+            let _ = tracing_subscriber::registry().with(filter).with(journal).try_init();
+            return Ok(Logging { _writer: None, lost: None });
+        }
+    }
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING).finish(std::io::stderr());
+    let lost = writer.error_counter();
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match chosen(log.format) {
+        LogFormat::Pretty => {
+            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let format = pretty::Pretty { colours };
+            Box::new(tracing_subscriber::fmt::layer().event_format(format).with_writer(writer).with_filter(filter))
+        }
+        LogFormat::Auto | LogFormat::Journald | LogFormat::Json => Box::new(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_target(false)
+                .with_writer(writer)
+                .with_filter(filter),
+        ),
+    };
+    let _ = tracing_subscriber::registry().with(lines).try_init();
+    Ok(Logging { _writer: Some(guard), lost: Some(lost) })
+}
+
+/// What `auto` means here.
+fn chosen(format: LogFormat) -> LogFormat {
+    match format {
+        LogFormat::Auto if stderr_is_the_journal() => LogFormat::Journald,
+        LogFormat::Auto if std::io::stderr().is_terminal() => LogFormat::Pretty,
+        LogFormat::Auto => LogFormat::Json,
+        chosen => chosen,
+    }
+}
+
+/// systemd sets `JOURNAL_STREAM` to device:inode of the stream it connected; children inherit the variable, so it counts
+/// only if stderr is still that stream (systemd.exec(5)).
+fn stderr_is_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stderr) = std::fs::metadata("/dev/stderr") else { return false };
+    stream == format!("{}:{}", stderr.dev(), stderr.ino())
+}
