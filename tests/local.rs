@@ -109,6 +109,18 @@ async fn a_repeat_gives_the_same_links_and_no_second_file() {
 }
 
 #[tokio::test]
+async fn twins_at_the_same_moment_do_not_spoil_each_other() {
+    let bench = Bench::new();
+    let bytes = vec![3; 12 << 20];
+    let uploads: Vec<Upload> = (0..6).map(|_| bench.upload(&bytes, ImageKind::Bmp, 10, 10)).collect();
+    let all = futures_util::future::join_all(uploads.iter().map(|upload| bench.host.upload(upload))).await;
+    for links in all {
+        assert!(bench.stored(&links.expect("stored").url) == bytes);
+    }
+    assert_eq!(bench.files(), 1);
+}
+
+#[tokio::test]
 async fn a_file_larger_than_a_chunk_is_copied_whole_and_counted() {
     let bench = Bench::new();
     let bytes: Vec<u8> = (0..3_500_000u32).flat_map(u32::to_le_bytes).collect();

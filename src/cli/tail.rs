@@ -44,7 +44,7 @@ pub(super) fn run(args: &TailArgs, file: Option<&Path>, out: &mut Out) -> Result
     let mut lines = Vec::new();
     for path in &manifests {
         let cannot = |error| Stop::said(Exit::Failed, format!("cannot read {}: {error}", path.display()));
-        let (follower, last) = Follower::last_lines(path, args.lines).map_err(cannot)?;
+        let (follower, last) = Follower::after_last_lines(path, args.lines).map_err(cannot)?;
         followers.push((path, follower));
         lines.extend(last);
     }
