@@ -51,14 +51,16 @@ pub(super) fn run(args: &TailArgs, file: Option<&Path>, out: &mut Out) -> Result
     lines.sort_by_cached_key(|line| Line::parse(line).map(|line| line.at));
     lines.drain(..lines.len().saturating_sub(args.lines));
     show(&lines, out)?;
-    while args.follow {
+    if !args.follow {
+        return Ok(Exit::Done);
+    }
+    loop {
         std::thread::sleep(POLL);
         for (path, follower) in &mut followers {
             let cannot = |error| Stop::said(Exit::Failed, format!("cannot read {}: {error}", path.display()));
             show(&follower.poll().map_err(cannot)?, out)?;
         }
     }
-    Ok(Exit::Done)
 }
 
 /// Folders with their manifests, from the running agent, else from the configuration; narrowed to `dirs` if there are

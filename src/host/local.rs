@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -81,18 +81,25 @@ fn extension(kind: ImageKind) -> &'static str {
     }
 }
 
+/// How many locks share the names: two different images wait for each other once in so many times, which costs less than
+/// a lock for each name.
+const STRIPES: usize = 64;
+
 /// The folder of the `local` host.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
     thumbnailer: Thumbnailer,
+    /// Held while a name is written: the shelf's temporary name belongs to the final one, so twins must take turns.
+    stripes: Arc<[Mutex<()>; STRIPES]>,
 }
 
 impl Store {
     /// The store in this data folder, without touching the disk.
     #[must_use]
     pub fn at(data_dir: &Path) -> Self {
-        Self { root: data_dir.join("local"), thumbnailer: Thumbnailer::default() }
+        let stripes = Arc::new(std::array::from_fn(|_| Mutex::new(())));
+        Self { root: data_dir.join("local"), thumbnailer: Thumbnailer::default(), stripes }
     }
 
     /// The store in this data folder; its folders are made, so that trouble shows at once.
@@ -124,10 +131,19 @@ impl Store {
         self.root.join("thumbs").join(&name.id[..2]).join(name.to_string())
     }
 
+    /// The turn of whoever writes `name`. Blocking, for as long as a twin is written.
+    fn turn(&self, name: &StoredName) -> MutexGuard<'_, ()> {
+        let stripe = name.id.bytes().fold(0, |sum, byte| sum * 31 % STRIPES + usize::from(byte)) % STRIPES;
+        // There is nothing behind the lock that a panic could have left half done.
+        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Copies the file into the store unless it is there already. Blocking; ends soon after `stop` is cancelled.
     fn put(&self, upload: &Pending, stop: &CancellationToken) -> Result<(), Failure> {
         let Pending { source, facts, progress } = upload;
-        let path = self.image_path(&StoredName::of(facts));
+        let name = StoredName::of(facts);
+        let path = self.image_path(&name);
+        let _turn = self.turn(&name);
         progress.start_body(source.len());
         if fs::metadata(&path).is_ok_and(|stored| stored.len() == source.len()) {
             progress.add_sent(source.len());
@@ -149,10 +165,12 @@ impl Store {
         }
         let Thumb { bytes, kind } = self.thumbnailer.make(&self.image_path(&name), facts).await?;
         let name = name.with_kind(kind);
-        let path = self.thumb_path(&name);
-        let write = tokio::task::spawn_blocking(move || shelf::write_atomic(&path, &bytes, true));
-        write.await.ok()?.ok()?;
-        Some(name)
+        let store = self.clone();
+        let write = tokio::task::spawn_blocking(move || {
+            let _turn = store.turn(&name);
+            shelf::write_atomic(&store.thumb_path(&name), &bytes, true).ok().map(|()| name)
+        });
+        write.await.ok().flatten()
     }
 }
 

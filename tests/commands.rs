@@ -1,0 +1,134 @@
+//! The real binary: help, exit codes, and a reader that goes away.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use assert_cmd::cargo::cargo_bin;
+use tempfile::TempDir;
+
+/// A home of its own, so that no configuration and no agent of this machine's user is found.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(cargo_bin!("pixchute"));
+        let places = ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"];
+        command.args(args).env_clear().envs(places.map(|place| (place, self.path()))).current_dir(self.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().expect("the binary runs")
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn help_tells_what_it_is_and_shows_examples() {
+    let home = Home::new();
+    for (args, expected) in [
+        (&["--help"][..], "pixchute run ~/Pictures/Drop"),
+        (&["run", "--help"], "pixchute run ./drop"),
+        (&["host", "--help"], "show"),
+        (&["--version"], concat!("pixchute ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let output = home.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(text(&output.stdout).contains(expected), "{args:?}: {}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    let home = Home::new();
+    for args in [
+        &[][..],
+        &["upload"],
+        &["status", "--colour"],
+        &["retry"],
+        &["retry", "--all", "x.jpg"],
+        &["run", "--host", "catbox"],
+        &["run", "drop", "--listen", "0.0.0.0:8421"],
+    ] {
+        let output = home.run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+    assert!(!home.path().join("drop").exists(), "nothing is made");
+}
+
+#[test]
+fn without_an_agent_the_commands_that_need_one_end_with_69() {
+    let home = Home::new();
+    for args in [&["status"][..], &["status", "--json"], &["retry", "--all"], &["retry", "x.jpg"]] {
+        let output = home.run(args);
+        assert_eq!(output.status.code(), Some(69), "{args:?}: {}", text(&output.stderr));
+        let message = text(&output.stderr);
+        assert!(message.starts_with("pixchute: no agent is running"), "{message}");
+        assert!(message.contains("pixchute run"), "{message}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_ends_with_78_and_names_it() {
+    let home = Home::new();
+    for command in ["check", "run", "status", "tail"] {
+        let output = home.run(&[command, "--config", "/nowhere/pixchute.toml"]);
+        assert_eq!(output.status.code(), Some(78), "{command}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("/nowhere/pixchute.toml"), "{}", text(&output.stderr));
+    }
+}
+
+const LINE: &str = r#"{"v":1,"seq":1,"job":"x","at":"2020-01-02T12:00:00.123Z","status":"uploaded","file":"a\u001b[31m.jpg","url":"https://h.example/1"}"#;
+
+#[test]
+fn tail_reads_manifests_without_an_agent() {
+    let home = Home::new();
+    std::fs::write(home.path().join("manifest.jsonl"), format!("{LINE}\n{LINE}\n{LINE}\n")).expect("written");
+    let output = home.run(&["tail", "-n", "2", "."]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let lines: Vec<&str> = text(&output.stdout).lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].ends_with(r"uploaded a\u{1b}[31m.jpg → https://h.example/1"), "{}", lines[0]);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_command_quietly() {
+    let home = Home::new();
+    let many: String = std::iter::repeat_n(format!("{LINE}\n"), 20_000).collect();
+    std::fs::write(home.path().join("manifest.jsonl"), many).expect("written");
+    let mut child = home
+        .command(&["tail", "-n", "20000", "."])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut stdout = child.stdout.take().expect("piped");
+    stdout.read_exact(&mut [0; 100]).expect("some output");
+    drop(stdout);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn hosts_are_listed_and_an_unknown_one_is_answered_with_the_known() {
+    let home = Home::new();
+    let list = home.run(&["host", "list"]);
+    assert!(text(&list.stdout).contains("local"), "{}", text(&list.stdout));
+    let unknown = home.run(&["host", "show", "nowhere"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("local"), "{}", text(&unknown.stderr));
+}
