@@ -4,16 +4,14 @@
 //! Nothing runs on. Whatever happens is an [`Outcome`]; a panic in a host is that file's failure.
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use icu_normalizer::ComposingNormalizerBorrowed;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::human;
-use crate::host::{Host, Progress, Source, Upload};
+use crate::host::{Host, Progress, Source, Upload, wire_name};
 use crate::job::{ErrorClass, Failure, ImageFacts, Job, Outcome, Phase};
 
 /// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now.
@@ -65,12 +63,6 @@ async fn open(job: &Job, image: ImageFacts) -> Result<Source, Outcome> {
             Err(Outcome::Failed(Failure::new(ErrorClass::Io, Phase::Inspect, "reading the file was interrupted")))
         }
     }
-}
-
-/// The file name that hosts see: no folders, Unicode NFC, lossy where it is not UTF-8.
-fn wire_name(name: &Path) -> String {
-    let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy();
-    ComposingNormalizerBorrowed::new_nfc().normalize(&name).into_owned()
 }
 
 /// The failure of an attempt that was cut at its deadline. After the last byte nobody knows whether the host has it.

@@ -169,8 +169,3 @@ async fn a_file_that_is_gone_or_another_is_told_apart() {
     let gone = Job { path: dir.path().join("gone.jpg"), ..job };
     assert_eq!(attempt(&host, &gone, IMAGE, Arc::default(), Duration::from_secs(1)).await, Outcome::Vanished);
 }
-
-#[test]
-fn r11_the_name_on_the_wire_is_nfc_and_has_no_folders() {
-    assert_eq!(wire_name(Path::new("trip/cafe\u{301}.jpg")), "café.jpg");
-}
