@@ -99,9 +99,24 @@ impl Clock {
     }
 }
 
+/// A duration as people write it, and as the configuration takes it: `3m`, `1h 30m`, `250ms`.
+#[must_use]
+pub fn human(duration: Duration) -> String {
+    match jiff::SignedDuration::try_from(duration) {
+        Ok(signed) => format!("{signed:#}"),
+        Err(_) => format!("{duration:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_read_as_in_the_configuration() {
+        let shown = [180_000, 5_400_000, 250, 90_000].map(|ms| human(Duration::from_millis(ms)));
+        assert_eq!(shown, ["3m", "1h 30m", "250ms", "1m 30s"]);
+    }
 
     #[test]
     fn wall_time_is_shown_and_read_as_rfc_3339_with_milliseconds() {

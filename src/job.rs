@@ -204,7 +204,9 @@ impl Stage {
             (Self::Waiting | Self::Started | Self::Cooling, Event::Reject) => Ok(Self::Failed),
             // A restart queues what was in flight; so does a shutdown that cut an attempt short.
             (Self::Waiting | Self::Started, Event::GiveBack) => Ok(Self::Waiting),
-            (Self::Cooling | Self::Failed, Event::Requeue) => Ok(Self::Waiting),
+            (Self::Cooling, Event::Requeue) => Ok(Self::Waiting),
+            // What the user wants tried again rests until now.
+            (Self::Cooling | Self::Failed, Event::Retry) => Ok(Self::Cooling),
             (Self::Uploaded, Event::Record) => Ok(Self::Done),
             (Self::Cooling, Event::Record) => Ok(Self::Cooling),
             (Self::Failed, Event::Record) => Ok(Self::Failed),
@@ -226,8 +228,10 @@ pub enum Event {
     Reject,
     /// The attempt ended without a verdict on the file: shutdown, crash, changed host.
     GiveBack,
-    /// The cooldown is over, or the user wants another try.
+    /// The cooldown is over.
     Requeue,
+    /// The user wants another try.
+    Retry,
     /// Manifest, sidecar and move are done.
     Record,
 }
@@ -275,12 +279,24 @@ pub struct Job {
     pub unknown_outcomes: u32,
     /// When it was queued first.
     pub queued_at: crate::clock::WallTime,
-    /// Not to be tried before this moment (`Cooling`).
+    /// Not to be tried before this moment: a `Cooling` job, or a `Waiting` one that is not in memory (it was cut off by a
+    /// crash or a shutdown) and is claimed like a rested one.
     pub not_before: Option<crate::clock::WallTime>,
     /// The manifest line of its last outcome, as JSON.
     pub record: Option<String>,
     /// `record` still has to reach the manifest, the sidecar or the file's new place.
     pub pending: bool,
+}
+
+impl Job {
+    /// Moves on to the stage that follows from `event`.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`]; the job is then unchanged.
+    pub fn advance(&mut self, event: Event) -> Result<(), IllegalEvent> {
+        self.stage = self.stage.next(event)?;
+        Ok(())
+    }
 }
 
 /// How an attempt ended. A failed upload is a value, never an `Err`.
@@ -496,7 +512,7 @@ mod tests {
     use super::*;
 
     /// Every pair that is legal; all others must be refused.
-    const LEGAL: [(Stage, Event, Stage); 14] = [
+    const LEGAL: [(Stage, Event, Stage); 15] = [
         (Stage::Waiting, Event::Start, Stage::Started),
         (Stage::Waiting, Event::Succeed, Stage::Uploaded),
         (Stage::Waiting, Event::Reject, Stage::Failed),
@@ -508,7 +524,8 @@ mod tests {
         (Stage::Cooling, Event::Reject, Stage::Failed),
         (Stage::Cooling, Event::Requeue, Stage::Waiting),
         (Stage::Cooling, Event::Record, Stage::Cooling),
-        (Stage::Failed, Event::Requeue, Stage::Waiting),
+        (Stage::Cooling, Event::Retry, Stage::Cooling),
+        (Stage::Failed, Event::Retry, Stage::Cooling),
         (Stage::Failed, Event::Record, Stage::Failed),
         (Stage::Uploaded, Event::Record, Stage::Done),
     ];

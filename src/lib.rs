@@ -16,4 +16,5 @@ pub mod schedule;
 pub mod settle;
 pub mod shelf;
 pub mod telemetry;
+pub mod upload;
 pub mod watch;

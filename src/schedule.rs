@@ -154,8 +154,8 @@ struct Lane {
 /// Numbers for `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneView {
-    /// Attempts in the window.
-    pub in_window: usize,
+    /// Attempts in flight.
+    pub in_flight: usize,
     /// Attempts that hold no worker: parked or late.
     pub parked: usize,
     /// Jobs in the queue.
@@ -282,7 +282,7 @@ impl Scheduler {
         let lane = &self.lanes[host.0];
         let parked = self.attempts.values().filter(|a| a.host == host && a.standing == Standing::Parked).count();
         LaneView {
-            in_window: lane.in_window,
+            in_flight: lane.in_window + lane.late,
             parked: parked + lane.late,
             queued: lane.ready.len(),
             window: lane.flow.window(),

@@ -165,7 +165,8 @@ fn finish(from: &Path, to: &Path, steps: &[Step]) -> Result<(), ShelfError> {
         // Both paths lead to the one name it has, through a linked folder: it is there, and must not be unlinked.
         return Ok(());
     }
-    if !same_inode && !(steps == ACROSS && equal_copy(from, &source, to, &target)?) {
+    let ours = same_inode || (steps == ACROSS && equal_copy(from, &source, to, &target)?);
+    if !ours {
         return Err(ShelfError::Taken { path: to.to_owned() });
     }
     remove(&hidden(to))?;

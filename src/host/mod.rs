@@ -3,11 +3,19 @@
 //! A [`Host`] takes one open file and gives [`Links`] or a [`Failure`]. It retries single requests within the deadline of
 //! the attempt, never whole files, and never touches our folders.
 
+mod body;
+mod build;
+mod engine;
+mod http;
+pub mod links;
 pub mod local;
+mod options;
 pub mod progress;
+pub mod recipe;
+mod redact;
 pub mod source;
-pub mod standin;
 pub mod thumb;
+mod verdict;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,9 +24,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, ImageKind, JobId, Links};
+pub use body::wire_name;
+pub use build::{build, recipe_folder};
 pub use progress::Progress;
+pub use recipe::library::recipes;
 pub use source::Source;
-pub use standin::{build, recipes};
 
 /// The future of one upload. Dropping it closes its connections.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Links, Failure>> + Send + 'a>>;
@@ -30,6 +40,11 @@ pub trait Host: Send + Sync + 'static {
 
     /// What it takes, checked before anything is sent.
     fn limits(&self) -> &Limits;
+
+    /// How many uploads at once it bears, whatever the user allows; `None` when it does not say.
+    fn max_parallel(&self) -> Option<usize> {
+        None
+    }
 
     /// Sends one file. Ends by itself before `upload.deadline` if it can say more about the failure than the deadline
     /// could; the caller drops it at the deadline in any case.

@@ -154,6 +154,6 @@ mod tests {
 
     #[tokio::test]
     async fn the_memory_ledger_keeps_every_promise_of_the_trait() {
-        conformance::every_promise(|| MemoryLedger::new()).await;
+        conformance::every_promise(MemoryLedger::new).await;
     }
 }

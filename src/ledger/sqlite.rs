@@ -7,8 +7,8 @@
 //! A damaged database is never an obstacle and never deleted: it is set aside under a name with the time, and a fresh one
 //! is made, which the caller fills from the manifests ([`crate::record::rebuild`]).
 //!
-//! **Limits.** The file must lie on a local disk: WAL needs shared memory, which network file systems do not have. What
-//! [`CHECK_TIME`] does not suffice to look at when a large ledger is opened is found damaged only when it is read.
+//! **Limits.** The file must lie on a local disk: WAL needs shared memory, which network file systems do not have. In a
+//! large ledger, damage that one second of looking does not find when it is opened is found only when it is met.
 
 mod files;
 mod mailbox;
@@ -130,9 +130,7 @@ impl SqliteLedger {
     fn ask(&self, deed: Deed, durability: Durability) -> Answer<Option<Job>> {
         let (answer, answered) = oneshot::channel();
         let sent = self.writer.send(Request { deed, durability, answer });
-        Box::pin(async move {
-            if sent.await { answered.await.unwrap_or(Err(LedgerError::Closed)) } else { Err(LedgerError::Closed) }
-        })
+        answer_to(sent, answered)
     }
 
     fn read<T: Send + 'static>(
@@ -143,9 +141,7 @@ impl SqliteLedger {
         let sent = self.reader.send(Box::new(move |conn| {
             let _nobody_waits = answer.send(question(conn).map_err(|error| error_of(&error)));
         }));
-        Box::pin(async move {
-            if sent.await { answered.await.unwrap_or(Err(LedgerError::Closed)) } else { Err(LedgerError::Closed) }
-        })
+        answer_to(sent, answered)
     }
 }
 
@@ -192,30 +188,25 @@ impl Ledger for SqliteLedger {
     }
 }
 
+/// What the thread answers once the message is `sent`; without a thread, that the ledger is closed.
+fn answer_to<T: Send + 'static>(
+    sent: impl Future<Output = bool> + Send + 'static,
+    answered: oneshot::Receiver<Result<T, LedgerError>>,
+) -> Answer<T> {
+    Box::pin(async move {
+        if sent.await { answered.await.unwrap_or(Err(LedgerError::Closed)) } else { Err(LedgerError::Closed) }
+    })
+}
+
 /// Opens the database for writing and for reading, creates its tables if there are none, looks through it if there are.
 fn connect(path: &Path) -> Result<(Connection, Connection), Trouble> {
     let refused = |reason: String| Trouble::Hopeless(LedgerError::Open { path: path.to_owned(), reason });
+    let judged = |error| judge(path, &error);
     let length = files::touch(path).map_err(|error| refused(error.to_string()))?;
     if length == 0 && files::has_log(path) {
         return Err(Trouble::Damaged("the database is empty but its log is not".to_owned()));
     }
-    // The file can be opened for writing, so what else goes wrong with it at this point is its content.
-    let judged = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(
-            ErrorCode::CannotOpen
-            | ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::DiskFull
-            | ErrorCode::FileLockingProtocolFailed
-            | ErrorCode::OutOfMemory
-            | ErrorCode::PermissionDenied
-            | ErrorCode::SystemIoFailure,
-        ) => refused(error.to_string()),
-        _ => Trouble::Damaged(error.to_string()),
-    };
-    let conn = Connection::open(path).map_err(judged)?;
-    conn.busy_timeout(BUSY_TIMEOUT).map_err(judged)?;
-    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    let conn = open_connection(path).map_err(judged)?;
     let found = schema::examine(&conn).map_err(judged)?;
     match found {
         Found::Empty | Found::Ours => {}
@@ -236,14 +227,37 @@ fn connect(path: &Path) -> Result<(Connection, Connection), Trouble> {
     } else {
         check(&conn).map_err(Trouble::Damaged)?;
     }
-    let reading = Connection::open(path).map_err(judged)?;
-    reading.busy_timeout(BUSY_TIMEOUT).map_err(judged)?;
-    reading.set_prepared_statement_cache_capacity(STATEMENTS);
+    let reading = open_connection(path).map_err(judged)?;
     reading.pragma_update(None, "query_only", true).map_err(judged)?;
     Ok((conn, reading))
 }
 
-/// Looks for damage for at most [`CHECK_TIME`]: the structure of the file first, then every row.
+fn open_connection(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open(path)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(conn)
+}
+
+/// Whether an error while opening is the fault of the file's content. That the file itself can be written to is known.
+fn judge(path: &Path, error: &rusqlite::Error) -> Trouble {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::CannotOpen
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::OutOfMemory
+            | ErrorCode::PermissionDenied
+            | ErrorCode::SystemIoFailure,
+        ) => Trouble::Hopeless(LedgerError::Open { path: path.to_owned(), reason: error.to_string() }),
+        _ => Trouble::Damaged(error.to_string()),
+    }
+}
+
+/// Looks for damage for at most [`CHECK_TIME`]: first at what a start depends on, then at the structure of the file, then
+/// at every row.
 fn check(conn: &Connection) -> Result<(), String> {
     let interrupt = conn.get_interrupt_handle();
     let (finished, wait) = sync_channel::<()>(0);
@@ -253,8 +267,8 @@ fn check(conn: &Connection) -> Result<(), String> {
                 interrupt.interrupt();
             }
         });
-        let verdict = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
-        let looked = verdict
+        let looked = rows::read_backlog(conn)
+            .and_then(|()| conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)))
             .and_then(|verdict| if verdict == "ok" { rows::read_all(conn).map(|()| verdict) } else { Ok(verdict) });
         drop(finished);
         looked

@@ -56,7 +56,7 @@ impl Follower {
         Ok((follower, lines))
     }
 
-    /// The complete lines that were appended since the last call, at most [`AT_ONCE`] bytes of them. An empty answer means
+    /// The complete lines that were appended since the last call, about 1 MiB of them at most. An empty answer means
     /// that there is nothing more for now.
     ///
     /// # Errors

@@ -142,18 +142,28 @@ pub(super) fn jobs(conn: &Connection, stage: Option<Stage>, before: Option<JobId
     }
 }
 
-/// Reads every row, those that matter most first; the first one that cannot be read is the error.
-pub(super) fn read_all(conn: &Connection) -> Result<()> {
-    for which in ["open = 1", "stage = 'cooling' AND pending = 0", "true ORDER BY id DESC"] {
-        let mut statement = conn.prepare(&select(which))?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            job_of(row)?;
-        }
-    }
+/// Reads what a start depends on: the rows of unfinished and resting jobs, and the small tables. The first row that cannot
+/// be read is the error.
+pub(super) fn read_backlog(conn: &Connection) -> Result<()> {
+    read(conn, "open = 1")?;
+    read(conn, "stage = 'cooling' AND pending = 0")?;
     census(conn)?;
     pauses(conn)?;
     last_seq(conn)?;
+    Ok(())
+}
+
+/// Reads every row, the newest first.
+pub(super) fn read_all(conn: &Connection) -> Result<()> {
+    read(conn, "true ORDER BY id DESC")
+}
+
+fn read(conn: &Connection, which: &str) -> Result<()> {
+    let mut statement = conn.prepare(&select(which))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        job_of(row)?;
+    }
     Ok(())
 }
 

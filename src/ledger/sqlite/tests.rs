@@ -1,11 +1,14 @@
 //! What only the database can do wrong: locks, crashes, damage.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
+use crate::job::{ContentHash, ImageFacts};
 use crate::ledger::conformance::{every_promise, some_job};
 
 /// R23: a start takes at most so long whatever the file looks like.
@@ -257,5 +260,75 @@ async fn the_database_is_readable_for_its_owner_only() {
     for name in ["ledger.db", "ledger.db-wal", "ledger.db.lock"] {
         let mode = folder.path().join(name).metadata().expect(name).permissions().mode();
         assert_eq!(mode & 0o077, 0, "{name}");
+    }
+}
+
+/// One random change: which of a few jobs, and what it is then.
+fn some_write() -> impl Strategy<Value = (usize, Option<Job>)> {
+    let stage = (0..Stage::ALL.len()).prop_map(|index| Stage::ALL[index]);
+    let status = proptest::option::of(prop_oneof![Just("uploaded"), Just("timeout")]);
+    let place = (0..2_u8, 0..2_u8, 0..3_u8);
+    let times = (proptest::option::of(0..9_i64), 0..9_i64);
+    (0..6_usize, any::<bool>(), stage, any::<bool>(), status, place, times).prop_map(
+        |(which, put, stage, pending, status, (folder, host, content), (not_before, queued_at))| {
+            let job = put.then(|| Job {
+                folder: PathBuf::from(format!("/{folder}")),
+                host: host.to_string(),
+                path: PathBuf::from(format!("/{folder}/{content}")),
+                stage,
+                pending,
+                image: some_job().image.map(|image| ImageFacts { hash: ContentHash([content; 32]), ..image }),
+                not_before: not_before.map(WallTime::from_millis),
+                queued_at: WallTime::from_millis(queued_at),
+                record: status.map(|status| format!(r#"{{"seq":{queued_at},"status":"{status}"}}"#)),
+                ..some_job()
+            });
+            (which, job)
+        },
+    )
+}
+
+/// Every answer that a ledger can give about the jobs of [`some_write`].
+async fn every_answer(ledger: &dyn Ledger, ids: &[JobId]) -> String {
+    let mut census = ledger.census().await.expect("read");
+    census.sort_by(|a, b| (&a.folder, &a.host, a.stage.name()).cmp(&(&b.folder, &b.host, b.stage.name())));
+    let mut all = format!("{census:?} {:?}", ledger.last_seq().await.expect("read"));
+    for host in ["0", "1"] {
+        for limit in [1, 2, 9] {
+            let due = ledger.due(host.to_owned(), WallTime::from_millis(5), limit).await.expect("read");
+            write!(all, "{due:?}").expect("a string");
+        }
+    }
+    for id in ids {
+        write!(all, "{:?}", ledger.unfinished(Some(*id), 3).await.expect("read")).expect("a string");
+        for stage in Stage::ALL {
+            write!(all, "{:?}", ledger.jobs(Some(stage), Some(*id), 3).await.expect("read")).expect("a string");
+        }
+    }
+    for (folder, content) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)] {
+        let path = PathBuf::from(format!("/{folder}/{content}"));
+        write!(all, "{:?}", ledger.at_path(path).await.expect("read")).expect("a string");
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_any_changes_both_ledgers_give_the_same_answers(changes in proptest::collection::vec(some_write(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(async {
+            let folder = TempDir::new().expect("temp");
+            let (real, model) = (open(&folder).ledger, crate::ledger::MemoryLedger::new());
+            let ids: Vec<JobId> = (0..6).map(|_| JobId::generate()).collect();
+            for (which, job) in changes {
+                let id = ids[which];
+                let change = job.map_or(Write::Remove(id), |job| Write::Put(Box::new(Job { id, ..job })));
+                real.write(vec![change.clone()], Durability::Process).await.expect("written");
+                model.write(vec![change], Durability::Process).await.expect("written");
+            }
+            assert_eq!(every_answer(&real, &ids).await, every_answer(&model, &ids).await);
+        });
     }
 }

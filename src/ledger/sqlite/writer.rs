@@ -137,4 +137,24 @@ mod tests {
         writer.conn.pragma_update(None, "max_page_count", 1_000_000).expect("pragma");
         put(&mut writer, 1000).expect("there is room again");
     }
+
+    #[test]
+    fn only_a_batch_that_must_survive_a_power_cut_costs_an_fsync() {
+        let conn = Connection::open_in_memory().expect("memory");
+        schema::create(&conn).expect("tables");
+        let mut writer = Writer::new(conn).expect("pragmas");
+        for (batch, level) in [
+            (&[Durability::Process][..], 1),
+            (&[Durability::Process, Durability::Power, Durability::Process][..], 2),
+            (&[Durability::Process][..], 1),
+        ] {
+            let requests = batch.iter().map(|durability| {
+                let (answer, _nobody) = oneshot::channel();
+                Request { deed: Deed::Write(Vec::new()), durability: *durability, answer }
+            });
+            writer.work(requests.collect());
+            let set: i64 = writer.conn.pragma_query_value(None, "synchronous", |row| row.get(0)).expect("pragma");
+            assert_eq!(set, level, "{batch:?}");
+        }
+    }
 }

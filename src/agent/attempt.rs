@@ -1,0 +1,154 @@
+//! The task of one attempt: intent, upload, result. It holds a worker until it ends.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::recorder::Finished;
+use super::shared::{FolderId, Note, Rest, Shared};
+use super::verdict::{self, End};
+use crate::config::Dedupe;
+use crate::host::Progress;
+use crate::job::{Event as JobEvent, Failure, Job, Links, Outcome};
+use crate::ledger::{Durability, HostPause, Write};
+use crate::record::Record;
+use crate::schedule::HostId;
+use crate::telemetry::{Event, Fields, emit, shown, trouble};
+use crate::upload;
+
+/// What an attempt needs to know.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) job: Job,
+    pub(super) folder: FolderId,
+    pub(super) host: HostId,
+    pub(super) worker: usize,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// Runs the attempt and tells the recorder and the pool how it ended.
+pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
+    let Attempt { mut job, folder, host, worker, progress } = attempt;
+    let began = Instant::now();
+    let end = match job.advance(JobEvent::Start) {
+        Ok(()) => {
+            job.attempts += 1;
+            job.not_before = None;
+            upload_or_link(&shared, &mut job, folder, host, worker, &progress).await
+        }
+        Err(error) => {
+            trouble("a job is not where it should be (a bug)", &error);
+            End::Interrupted { all_sent: false }
+        }
+    };
+    let succeeded = matches!(end, End::Outcome(Outcome::Uploaded(_)));
+    let rest = match &end {
+        End::Outcome(Outcome::Failed(failure)) => rest_of(&shared, host, failure).await,
+        _ => None,
+    };
+    if let End::Outcome(Outcome::Changed { links: Some(links) }) = &end {
+        log_orphan(&job, links);
+    }
+    let id = job.id;
+    let finished = Finished { job, folder, end, took: began.elapsed(), worker: Some(worker) };
+    // The host's rest must be known before the worker is free, or one more request would slip through; and the result
+    // must be on its way before the job leaves the pool's sight, or a twin would slip through.
+    if let Some(results) = shared.results() {
+        let _ = results.send(finished).await;
+    }
+    let _ = shared.notes.send(Note::Ended { job: id, succeeded, rest }).await;
+}
+
+async fn upload_or_link(
+    shared: &Shared,
+    job: &mut Job,
+    folder: FolderId,
+    host: HostId,
+    worker: usize,
+    progress: &Arc<Progress>,
+) -> End {
+    let config = &shared.config.folders[folder.0];
+    let link = config.dedupe != Dedupe::Upload;
+    match intend(shared, job, link).await {
+        Intent::Begun => {}
+        Intent::Known(links) => return End::Known(links),
+        Intent::Stopped => return End::Interrupted { all_sent: false },
+    }
+    emit(
+        Event::JobStarted,
+        &Fields {
+            job: Some(job.id),
+            worker_id: Some(worker),
+            service: Some(&job.host),
+            file: Some(&job.name),
+            folder: Some(&job.folder),
+            attempt: Some(job.attempts),
+            bytes: Some(job.fingerprint.len),
+            ..Fields::default()
+        },
+        format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
+    );
+    let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
+    let slot = shared.host(host);
+    tokio::select! {
+        outcome = upload::attempt(&*slot.host, job, image, Arc::clone(progress), shared.config.pool.file_timeout) => {
+            End::Outcome(outcome)
+        }
+        () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
+    }
+}
+
+/// What came of writing down that an attempt begins.
+enum Intent {
+    Begun,
+    Known(Links),
+    Stopped,
+}
+
+/// Writes the intent before the first byte. While the ledger cannot be written nothing is sent.
+async fn intend(shared: &Shared, job: &Job, link: bool) -> Intent {
+    loop {
+        match shared.ledger.start(job.clone(), link).await {
+            Ok(None) => {
+                shared.ledger_is_well();
+                return Intent::Begun;
+            }
+            Ok(Some(twin)) => match twin.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok()?.links()) {
+                Some(links) => return Intent::Known(links),
+                // A record without a link is none: send the file.
+                None => return Box::pin(intend(shared, job, false)).await,
+            },
+            Err(error) => {
+                shared.ledger_is_ill(&error.to_string());
+                tokio::select! {
+                    () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                    () = shared.stopping.cancelled() => return Intent::Stopped,
+                }
+            }
+        }
+    }
+}
+
+/// Whether the host must rest after this failure; the rest is written down, so that it survives a restart.
+async fn rest_of(shared: &Shared, host: HostId, failure: &Failure) -> Option<Rest> {
+    let length = verdict::rest_after(failure, &shared.config.cooldown.backoff)?;
+    let since = shared.clock.now();
+    let reason = failure.message.clone();
+    let pause = HostPause { host: shared.host(host).name.clone(), until: since.after(length), since, reason: reason.clone() };
+    shared.write(vec![Write::Pause(pause)], Durability::Process).await;
+    Some(Rest { length, reason })
+}
+
+/// The host has a picture that changed while it was sent: its owner may want it gone.
+fn log_orphan(job: &Job, links: &Links) {
+    emit(
+        Event::JobCancelled,
+        &Fields { job: Some(job.id), service: Some(&job.host), file: Some(&job.name), url: Some(&links.url), ..Fields::default() },
+        format_args!(
+            "{} changed while it was being sent; {} has a copy that is not published: {}",
+            shown(&job.name),
+            job.host,
+            links.url
+        ),
+    );
+}

@@ -1,0 +1,383 @@
+//! How jobs come into the queue: fresh ones from a drop folder's feed, rested ones from the ledger. Both wait for a place
+//! in their host's share of the queue first, so that the backlog stays on disk and memory stays flat; the semaphore is
+//! fair, so that neither starves the other.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::recorder::Finished;
+use super::shared::{FolderId, Note, Shared};
+use super::verdict::End;
+use crate::clock::WallTime;
+use crate::inspect::{self, Refused};
+use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, ImageFacts, Job, JobId, Phase, Stage};
+use crate::ledger::{Durability, Write};
+use crate::schedule::HostId;
+use crate::telemetry::{Event, Fields, emit, shown, trouble};
+use crate::watch::{Feed, FolderFeed, Settled, WatchState};
+
+/// The longest time between two looks for due jobs, whatever the ledger says about the next one: a wall clock that jumps
+/// costs at most this.
+const DUE_TICK: Duration = Duration::from_secs(30);
+
+/// How many rested jobs are claimed at once.
+const CLAIM: usize = 16;
+
+/// How long a job of a folder that is not configured any more is left alone.
+const FOREIGN_REST: Duration = Duration::from_secs(600);
+
+/// The task of one drop folder.
+pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed: FolderFeed) {
+    let slot = &shared.folders[folder.0];
+    let room = Arc::clone(&shared.host(slot.host).room);
+    let mut blocked = slot.blocked.subscribe();
+    let mut place = None;
+    loop {
+        let next = async {
+            // While the manifest cannot be written, nothing is taken that would have to be recorded there.
+            let _ = blocked.wait_for(Option::is_none).await;
+            if place.is_none() {
+                place = Arc::clone(&room).acquire_owned().await.ok();
+            }
+            feed.next().await
+        };
+        let item = tokio::select! {
+            item = next => item,
+            () = shared.stopping.cancelled() => return,
+        };
+        match item {
+            Feed::Settled(settled) => {
+                let Some(place) = place.take() else { continue };
+                slot.busy.insert(&settled.path);
+                shared.open.fetch_add(1, Ordering::Relaxed);
+                let shared_too = Arc::clone(&shared);
+                shared.tracker.spawn(async move { take_in(&shared_too, folder, settled, place).await });
+            }
+            Feed::Scanned { first, .. } => {
+                if first {
+                    let _ = shared.notes.send(Note::Scanned(folder)).await;
+                }
+            }
+            Feed::State(state) => log_state(&shared.config.folders[folder.0].path, &state),
+            Feed::Overflow => emit(
+                Event::WatchOverflow,
+                &Fields { folder: Some(&shared.config.folders[folder.0].path), ..Fields::default() },
+                format_args!(
+                    "more happened in {} than could be reported; it is scanned instead, nothing is missed",
+                    shown(&shared.config.folders[folder.0].path)
+                ),
+            ),
+        }
+    }
+}
+
+fn log_state(folder: &Path, state: &WatchState) {
+    let fields = Fields { folder: Some(folder), ..Fields::default() };
+    let path = shown(folder);
+    match state {
+        WatchState::Native => emit(Event::FolderWatching, &fields, format_args!("watching {path}")),
+        WatchState::Poll { reason } => {
+            emit(Event::FolderPolling, &fields, format_args!("looking through {path} at intervals: {reason}"));
+        }
+        WatchState::Absent { reason } => emit(
+            Event::FolderAbsent,
+            &fields,
+            format_args!("{path} cannot be watched: {reason}; it is looked for and taken up when it is there"),
+        ),
+    }
+}
+
+/// One settled file: known already, refused, or a job.
+async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: OwnedSemaphorePermit) {
+    match consider(shared, folder, &settled).await {
+        Verdict::Queue(job) => {
+            let note = Note::Arrived { job, folder, place };
+            if shared.notes.send(note).await.is_ok() {
+                return;
+            }
+        }
+        Verdict::Refuse(job, failure) => {
+            let end = End::Refused(failure);
+            if let Some(results) = shared.results() {
+                if results.send(Finished { job: *job, folder, end, took: Duration::ZERO, worker: None }).await.is_ok() {
+                    return;
+                }
+            }
+        }
+        Verdict::Leave { look_again } => {
+            let slot = &shared.folders[folder.0];
+            slot.busy.remove(&settled.path);
+            if look_again {
+                slot.hints.hint(&settled.path);
+            }
+        }
+    }
+    shared.open.fetch_sub(1, Ordering::Relaxed);
+    let _ = shared.notes.send(Note::Checkpoint).await;
+}
+
+/// What to do with a settled file.
+enum Verdict {
+    Queue(Box<Job>),
+    Refuse(Box<Job>, Failure),
+    Leave { look_again: bool },
+}
+
+async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdict {
+    let known = loop {
+        match shared.ledger.at_path(settled.path.clone()).await {
+            Ok(known) => break known,
+            Err(error) => {
+                shared.ledger_is_ill(&error.to_string());
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = shared.stopping.cancelled() => return Verdict::Leave { look_again: false },
+                }
+            }
+        }
+    };
+    if known.as_ref().is_some_and(|known| known.fingerprint == settled.fingerprint) {
+        return Verdict::Leave { look_again: false };
+    }
+    let mut job = new_job(shared, folder, settled);
+    match inspect_file(shared, settled.path.clone(), settled.fingerprint, folder).await {
+        Ok(image) => {
+            if let Some(known) = known.filter(|known| known.image.is_some_and(|old| old.hash == image.hash)) {
+                // Touched, copied over itself, or found again after the ledger was rebuilt: the content is known.
+                let same = Job { fingerprint: settled.fingerprint, ..known };
+                shared.write(vec![Write::Put(Box::new(same))], Durability::Process).await;
+                return Verdict::Leave { look_again: false };
+            }
+            job.image = Some(image);
+            if let Some(failure) = refused_by_host(shared, folder, &job, image) {
+                return Verdict::Refuse(Box::new(job), failure);
+            }
+            shared.write(vec![Write::Put(Box::new(job.clone()))], Durability::Process).await;
+            log_queued(&job);
+            Verdict::Queue(Box::new(job))
+        }
+        Err(Refused::Changed) => Verdict::Leave { look_again: true },
+        Err(Refused::Vanished) => Verdict::Leave { look_again: false },
+        Err(Refused::Io(error)) => {
+            trouble(&format!("{} cannot be read for now", shown(&settled.path)), &error);
+            Verdict::Leave { look_again: true }
+        }
+        Err(refused) => {
+            let failure =
+                Failure::new(ErrorClass::File, Phase::Inspect, refused.to_string()).advise(refused.advice());
+            Verdict::Refuse(Box::new(job), failure)
+        }
+    }
+}
+
+async fn inspect_file(
+    shared: &Shared,
+    path: std::path::PathBuf,
+    fingerprint: Fingerprint,
+    folder: FolderId,
+) -> Result<ImageFacts, Refused> {
+    let max_bytes = shared.config.folders[folder.0].max_bytes;
+    let _turn = shared.inspectors.acquire().await;
+    let inspected = tokio::task::spawn_blocking(move || inspect::inspect(&path, fingerprint, max_bytes)).await;
+    match inspected {
+        Ok(result) => result.map(|(image, _warning)| image),
+        Err(join) => Err(Refused::Io(std::io::Error::other(join))),
+    }
+}
+
+fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> Job {
+    let config = &shared.config.folders[folder.0];
+    Job {
+        id: JobId::generate(),
+        folder: config.path.clone(),
+        name: settled.name.clone(),
+        path: settled.path.clone(),
+        host: config.host.clone(),
+        stage: Stage::Waiting,
+        fingerprint: settled.fingerprint,
+        image: None,
+        attempts: 0,
+        requeues: 0,
+        unknown_outcomes: 0,
+        queued_at: shared.clock.now(),
+        not_before: None,
+        record: None,
+        pending: false,
+    }
+}
+
+/// What the host would refuse is not sent (R30).
+fn refused_by_host(shared: &Shared, folder: FolderId, job: &Job, image: ImageFacts) -> Option<Failure> {
+    let slot = shared.host(shared.folders[folder.0].host);
+    let limits = slot.host.limits();
+    if !limits.kinds.is_empty() && !limits.kinds.contains(&image.kind) {
+        let accepted = limits.kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+        let message = format!("{} is {}; {} accepts {accepted}", shown(&job.name), image.kind.name(), slot.name);
+        return Some(
+            Failure::new(ErrorClass::File, Phase::Inspect, message).advise("convert it, or use another host for it"),
+        );
+    }
+    let max = limits.max_bytes.filter(|max| job.fingerprint.len > *max)?;
+    let message = format!("{} has {} bytes; {} accepts at most {max}", shown(&job.name), job.fingerprint.len, slot.name);
+    Some(Failure::new(ErrorClass::File, Phase::Inspect, message).advise("make it smaller, or use another host for it"))
+}
+
+fn log_queued(job: &Job) {
+    emit(
+        Event::JobQueued,
+        &Fields {
+            job: Some(job.id),
+            service: Some(&job.host),
+            file: Some(&job.name),
+            folder: Some(&job.folder),
+            bytes: Some(job.fingerprint.len),
+            ..Fields::default()
+        },
+        format_args!("{} is queued for {}", shown(&job.name), job.host),
+    );
+}
+
+/// The task that brings a host's rested jobs back when they are due.
+pub(super) async fn claim_due(shared: Arc<Shared>, host: HostId) {
+    let slot = shared.host(host);
+    loop {
+        let now = shared.clock.now();
+        let next = claim_round(&shared, host, now).await;
+        shared.claimed_once[host.0].store(true, Ordering::Relaxed);
+        let _ = shared.notes.send(Note::Checkpoint).await;
+        let pause = next.map_or(DUE_TICK, |at| at.since(shared.clock.now()).clamp(Duration::from_millis(1), DUE_TICK));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = slot.due.notified() => {}
+            () = shared.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Claims everything that is due now; tells when the next is.
+async fn claim_round(shared: &Arc<Shared>, host: HostId, now: WallTime) -> Option<WallTime> {
+    let slot = shared.host(host);
+    loop {
+        // A place first: what cannot be queued stays in the ledger.
+        let first = tokio::select! {
+            place = Arc::clone(&slot.room).acquire_owned() => place.ok()?,
+            () = shared.stopping.cancelled() => return None,
+        };
+        let mut places = vec![first];
+        while places.len() < CLAIM {
+            let Ok(place) = Arc::clone(&slot.room).try_acquire_owned() else { break };
+            places.push(place);
+        }
+        let due = match shared.ledger.due(slot.name.clone(), latest(shared, now, host).await, places.len()).await {
+            Ok(due) => due,
+            Err(error) => {
+                trouble("the ledger cannot be read", &error);
+                return Some(now.after(Duration::from_secs(1)));
+            }
+        };
+        *slot.next_due.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = due.next;
+        if due.jobs.is_empty() {
+            return due.next;
+        }
+        for job in due.jobs {
+            let Some(place) = places.pop() else { break };
+            bring_back(shared, job, place).await;
+        }
+    }
+}
+
+/// Up to which moment jobs count as due: now; or later, when the next one lies further in the future than any cooldown is
+/// long, which only a wall clock that was set back can bring about.
+async fn latest(shared: &Shared, now: WallTime, host: HostId) -> WallTime {
+    let slot = shared.host(host);
+    let horizon = now.after(shared.config.cooldown.backoff.max() + DUE_TICK);
+    match shared.ledger.due(slot.name.clone(), WallTime::from_millis(i64::MIN), 0).await {
+        Ok(due) => due.next.filter(|next| *next > horizon).unwrap_or(now),
+        Err(_) => now,
+    }
+}
+
+/// A rested job goes back to the queue, if its file is still there.
+async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePermit) {
+    let Some(folder) = shared.folder_of(&job.folder) else {
+        job.not_before = Some(shared.clock.now().after(FOREIGN_REST));
+        shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
+        return;
+    };
+    let path = job.path.clone();
+    let there = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(path)).await;
+    let now = match there {
+        Ok(Ok(metadata)) => Fingerprint::of(&metadata),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound && job.folder.exists() => {
+            return forget(shared, &job).await;
+        }
+        // The folder is away, or the disk has trouble: later.
+        _ => {
+            job.not_before = Some(shared.clock.now().after(DUE_TICK));
+            return shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
+        }
+    };
+    let slot = &shared.folders[folder.0];
+    slot.busy.insert(&job.path);
+    shared.open.fetch_add(1, Ordering::Relaxed);
+    let was_cooling = job.stage == Stage::Cooling;
+    if was_cooling {
+        if let Err(error) = job.advance(JobEvent::Requeue) {
+            trouble("a job is not where it should be (a bug)", &error);
+        }
+    }
+    job.not_before = None;
+    let refused = if now == job.fingerprint && job.image.is_some() { None } else { reinspect(shared, folder, &mut job, now).await };
+    shared.write(vec![Write::Put(Box::new(job.clone()))], Durability::Process).await;
+    if let Some(failure) = refused {
+        let end = End::Refused(failure);
+        if let Some(results) = shared.results() {
+            let _ = results.send(Finished { job, folder, end, took: Duration::ZERO, worker: None }).await;
+        }
+        return;
+    }
+    emit(
+        Event::JobRequeued,
+        &Fields {
+            job: Some(job.id),
+            service: Some(&job.host),
+            file: Some(&job.name),
+            folder: Some(&job.folder),
+            attempt: Some(job.attempts + 1),
+            ..Fields::default()
+        },
+        format_args!("{} is queued again for {}", shown(&job.name), job.host),
+    );
+    let _ = shared.notes.send(Note::Arrived { job: Box::new(job), folder, place }).await;
+}
+
+/// The file was touched or edited while it rested.
+async fn reinspect(shared: &Shared, folder: FolderId, job: &mut Job, now: Fingerprint) -> Option<Failure> {
+    match inspect_file(shared, job.path.clone(), now, folder).await {
+        Ok(image) => {
+            job.fingerprint = now;
+            job.image = Some(image);
+            None
+        }
+        Err(refused) => {
+            job.fingerprint = now;
+            Some(Failure::new(ErrorClass::File, Phase::Inspect, refused.to_string()).advise(refused.advice()))
+        }
+    }
+}
+
+/// Its owner took the file away while it rested: back into the drop folder, or for good.
+async fn forget(shared: &Shared, job: &Job) {
+    shared.write(vec![Write::Remove(job.id)], Durability::Process).await;
+    let (path, id) = (job.path.clone(), job.id);
+    let _ = tokio::task::spawn_blocking(move || crate::record::sidecar::remove_if_of(&path, id)).await;
+    emit(
+        Event::JobCancelled,
+        &Fields { job: Some(job.id), service: Some(&job.host), file: Some(&job.name), folder: Some(&job.folder), ..Fields::default() },
+        format_args!("{} was taken away by hand; if it comes back it is a new file", shown(&job.path)),
+    );
+}

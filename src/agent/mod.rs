@@ -1,0 +1,266 @@
+//! The agent: wiring. The only module that spawns tasks.
+//!
+//! ```text
+//!  per folder        per host                                      one
+//!  FolderFeed ──┐    claim_due (rested jobs)                        recorder ──▶ manifest, sidecar, move
+//!               ▼        ▼                                             ▲
+//!            intake ─▶ Note::Arrived ─▶ Pool (Scheduler) ─▶ attempt ───┘ Finished
+//!                                        ▲      ▲              │
+//!                                        │      └─ Note::Ended ┘
+//!                                        └─ Note::Recorded ◀─ recorder
+//! ```
+//!
+//! Every channel is bounded and flows one way; the pool answers notes and never waits for a task, so no circle can lock.
+//! Shutdown follows the flow: no new files, then running attempts get `drain`, then they are cut, then the recorder
+//! writes what there is. What was cut is queued again at the next start.
+
+mod attempt;
+mod intake;
+mod pool;
+mod recorder;
+mod recovery;
+mod shared;
+mod status;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::Requests;
+use crate::flow::Flow;
+use crate::host::Host;
+use crate::ledger::{Ledger, LedgerError};
+use crate::schedule::{HostId, Scheduler};
+use crate::telemetry::{Event, Fields, emit};
+use crate::watch::{Busy, FolderFeed};
+use pool::Pool;
+use recorder::{Desk, RESULTS, Recorder};
+use shared::{Counts, FolderId, FolderSlot, HostSlot, NOTES, Shared};
+
+/// How many files are looked at at the same time: hashing is bound by the disk and by two or four cores, and the network
+/// needs its share of them.
+const INSPECTORS: usize = 4;
+
+/// Servers that run beside the agent until the token is cancelled; they may spawn on the tracker.
+pub type Services = Box<dyn FnOnce(CancellationToken, TaskTracker) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// What an agent is made of.
+pub struct Setup {
+    /// Validated configuration.
+    pub config: Arc<Config>,
+    /// Where wall time comes from.
+    pub clock: Clock,
+    /// What it remembers.
+    pub ledger: Arc<dyn Ledger>,
+    /// The ledger is new: it is filled from the manifests before anything is sent.
+    pub rebuild: bool,
+    /// The hosts by name; every host that a folder names must be there.
+    pub hosts: BTreeMap<String, Arc<dyn Host>>,
+    /// Questions from the control side.
+    pub requests: Requests,
+    /// The servers.
+    pub services: Option<Services>,
+    /// Where the gallery is, for `status`.
+    pub gallery: Option<String>,
+    /// End when everything that is there has been dealt with.
+    pub once: bool,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("once", &self.once).finish_non_exhaustive()
+    }
+}
+
+/// What an agent has done since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Files with a link.
+    pub uploaded: u64,
+    /// Attempts that put a file to rest.
+    pub deferred: u64,
+    /// Files given up.
+    pub failed: u64,
+}
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A manifest cannot be read, and the ledger that knew the same is lost.
+    #[error(
+        "the ledger has to be rebuilt from {}, which cannot be read ({source}); nothing is sent, because it may have been \
+         sent before: make the file readable, or move it away", path.display()
+    )]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A folder names a host that was not built.
+    #[error("folder {folder} names the host {host:?}, which does not exist")]
+    NoHost {
+        /// The drop folder.
+        folder: String,
+        /// The host.
+        host: String,
+    },
+}
+
+/// Runs until `shutdown` ends, or with `once` until nothing is left to do. A second shutdown is the caller's business:
+/// dropping this future cuts everything at once, and the next start recovers.
+///
+/// # Errors
+/// When the ledger cannot be read at the start, or a host is missing.
+pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Summary, AgentError> {
+    let (notes, notes_in) = mpsc::channel(NOTES);
+    let (results, results_in) = mpsc::channel(RESULTS);
+    let (shared, feeds) = build(&setup, notes, results)?;
+    let config = Arc::clone(&setup.config);
+    emit(
+        Event::AgentStarted,
+        &Fields::default(),
+        format_args!(
+            "pixchute {} started: {} folders, {} hosts, {} workers",
+            env!("CARGO_PKG_VERSION"),
+            config.folders.len(),
+            shared.hosts.len(),
+            config.pool.workers
+        ),
+    );
+    let services_end = CancellationToken::new();
+    if let Some(services) = setup.services {
+        let task = services(services_end.clone(), shared.tracker.clone());
+        shared.tracker.spawn(task);
+    }
+    let desk = Desk::new(config.folders.clone());
+    let recovered = recovery::recover(&shared, desk, setup.rebuild).await?;
+    let recorder = Recorder::new(Arc::clone(&shared), recovered.desk, recovered.seq, recovered.outstanding);
+    let recording = shared.tracker.spawn(recorder.run(results_in));
+    for (index, feed) in feeds.into_iter().enumerate() {
+        shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), FolderId(index), feed));
+    }
+    for index in 0..shared.hosts.len() {
+        shared.tracker.spawn(intake::claim_due(Arc::clone(&shared), HostId(index)));
+    }
+    let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows(&config, &shared));
+    let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
+    pool.rest_as_before(recovered.pauses);
+    pool.run(shutdown).await;
+    // Every attempt has ended: nobody else sends results.
+    shared.close_results();
+    drop(pool);
+    let _ = recording.await;
+    services_end.cancel();
+    shared.tracker.close();
+    shared.tracker.wait().await;
+    let summary = Summary {
+        uploaded: shared.counts.uploaded.load(Ordering::Relaxed),
+        deferred: shared.counts.deferred.load(Ordering::Relaxed),
+        failed: shared.counts.failed.load(Ordering::Relaxed),
+    };
+    emit(
+        Event::AgentStopped,
+        &Fields::default(),
+        format_args!(
+            "stopped: {} uploaded, {} put off, {} failed since the start",
+            summary.uploaded, summary.deferred, summary.failed
+        ),
+    );
+    Ok(summary)
+}
+
+/// The shared state and a feed per folder.
+fn build(
+    setup: &Setup,
+    notes: mpsc::Sender<shared::Note>,
+    results: mpsc::Sender<recorder::Finished>,
+) -> Result<(Arc<Shared>, Vec<FolderFeed>), AgentError> {
+    let config = &setup.config;
+    let mut names: Vec<&str> = config.folders.iter().map(|folder| folder.host.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut hosts = Vec::with_capacity(names.len());
+    for name in &names {
+        let users = config.folders.iter().filter(|folder| folder.host == *name).count();
+        let host = setup.hosts.get(*name).cloned().ok_or_else(|| AgentError::NoHost {
+            folder: config.folders.iter().find(|f| f.host == *name).map_or_else(String::new, |f| f.path.display().to_string()),
+            host: (*name).to_owned(),
+        })?;
+        hosts.push(HostSlot {
+            name: (*name).to_owned(),
+            host,
+            room: Arc::new(Semaphore::new(share_of_queue(config.pool.queue, names.len(), users))),
+            due: Notify::new(),
+            next_due: std::sync::Mutex::default(),
+            last_success: std::sync::Mutex::default(),
+            last_error: std::sync::Mutex::default(),
+            unknown_outcomes: AtomicU64::new(0),
+        });
+    }
+    let mut folders = Vec::with_capacity(config.folders.len());
+    let mut feeds = Vec::with_capacity(config.folders.len());
+    for folder in &config.folders {
+        let busy = Busy::default();
+        let feed = FolderFeed::new(folder, busy.clone(), setup.clock.clone());
+        let host = HostId(names.iter().position(|name| *name == folder.host).unwrap_or_default());
+        folders.push(FolderSlot {
+            host,
+            busy,
+            hints: feed.hints(),
+            status: feed.status(),
+            blocked: watch::Sender::new(None),
+        });
+        feeds.push(feed);
+    }
+    let claimed_once = hosts.iter().map(|_| AtomicBool::new(false)).collect();
+    let shared = Shared {
+        config: Arc::clone(config),
+        clock: setup.clock.clone(),
+        ledger: Arc::clone(&setup.ledger),
+        hosts,
+        folders,
+        notes,
+        results: std::sync::Mutex::new(Some(results)),
+        blocked: watch::Sender::new(None),
+        stopping: CancellationToken::new(),
+        cut: CancellationToken::new(),
+        tracker: TaskTracker::new(),
+        inspectors: Semaphore::new(INSPECTORS),
+        open: AtomicU64::new(0),
+        counts: Counts::default(),
+        claimed_once,
+    };
+    Ok((Arc::new(shared), feeds))
+}
+
+/// A host's places in the queue: an equal share, so that a host that rests or hangs cannot fill the queue; and at least
+/// one for each folder that feeds it and one for rested jobs, or they would wait for each other.
+fn share_of_queue(queue: usize, hosts: usize, folders: usize) -> usize {
+    (queue / hosts.max(1)).max(folders + 1)
+}
+
+fn flows(config: &Config, shared: &Shared) -> Vec<Flow> {
+    let flow = |slot: &HostSlot| {
+        let host = config.hosts.get(&slot.name);
+        let ceiling = host.and_then(|host| host.max_parallel).or_else(|| slot.host.max_parallel());
+        Flow::new(ceiling.unwrap_or(config.pool.workers), host.and_then(|host| host.rate))
+    };
+    shared.hosts.iter().map(flow).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! The pool's loop: notes, questions and time go into the [`Scheduler`], its commands come out and are carried out.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::attempt::{self, Attempt};
+use super::shared::{FolderId, Note, Rest, Shared};
+use super::status;
+use crate::clock::{WallTime, human};
+use crate::control::{Request, Requests};
+use crate::host::Progress;
+use crate::job::{Job, JobId};
+use crate::ledger::{Durability, HostPause, Write};
+use crate::schedule::{Command, End, HostId, Input, Ready, Scheduler};
+use crate::telemetry::{Event, Fields, emit};
+
+/// How often attempts are looked at while somebody waits for what they hold. Only then: an idle agent does not tick.
+const IDLE_TICK: Duration = Duration::from_millis(5);
+
+/// How long attempts that were cut may take to end: dropping a future takes no time, but its result has to be written.
+const CUT_GRACE: Duration = Duration::from_secs(5);
+
+/// With `--once`: how long a file may stay unchanged and incomplete before it is not waited for any more. Longer than an
+/// image without end marker needs to settle.
+const ONCE_PATIENCE: Duration = Duration::from_secs(75);
+
+/// With `--once`: how often it is checked whether everything is done, besides after every event.
+const ONCE_TICK: Duration = Duration::from_millis(100);
+
+/// An attempt in flight.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) name: std::path::PathBuf,
+    pub(super) host: HostId,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// A job in the queue.
+#[derive(Debug)]
+struct Queued {
+    job: Box<Job>,
+    folder: FolderId,
+    /// Given back when the job starts.
+    _place: OwnedSemaphorePermit,
+}
+
+/// The pool.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) shared: Arc<Shared>,
+    pub(super) scheduler: Scheduler,
+    notes: mpsc::Receiver<Note>,
+    requests: Requests,
+    blocked: watch::Receiver<Option<String>>,
+    queued: HashMap<JobId, Queued>,
+    pub(super) running: HashMap<JobId, Running>,
+    /// Hosts that rest, for the word when they are back.
+    pub(super) resting: HashMap<HostId, (Instant, WallTime, String)>,
+    scanned: Vec<bool>,
+    pub(super) ready: bool,
+    pub(super) stopping: bool,
+    pub(super) started_at: WallTime,
+    pub(super) gallery: Option<String>,
+    once: bool,
+}
+
+impl Pool {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        scheduler: Scheduler,
+        notes: mpsc::Receiver<Note>,
+        requests: Requests,
+        gallery: Option<String>,
+        once: bool,
+    ) -> Self {
+        let scanned = vec![false; shared.folders.len()];
+        let blocked = shared.blocked.subscribe();
+        let started_at = shared.clock.now();
+        Self {
+            shared,
+            scheduler,
+            notes,
+            requests,
+            blocked,
+            queued: HashMap::new(),
+            running: HashMap::new(),
+            resting: HashMap::new(),
+            scanned,
+            ready: false,
+            stopping: false,
+            started_at,
+            gallery,
+            once,
+        }
+    }
+
+    /// Takes up the rests that were written down before a restart; none lasts longer than it was meant to.
+    pub(super) fn rest_as_before(&mut self, pauses: Vec<HostPause>) {
+        let now = self.shared.clock.now();
+        for pause in pauses {
+            let Some(host) = self.shared.hosts.iter().position(|slot| slot.name == pause.host) else { continue };
+            let length = pause.until.since(now).min(pause.until.since(pause.since));
+            if !length.is_zero() {
+                self.rest(HostId(host), &Rest { length, reason: pause.reason });
+            }
+        }
+    }
+
+    /// Runs until `shutdown`, then until running attempts have ended or were cut.
+    pub(super) async fn run(&mut self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            if self.once && self.is_drained() {
+                break;
+            }
+            let wake = self.next_wake();
+            tokio::select! {
+                () = &mut shutdown => break,
+                note = self.notes.recv() => match note {
+                    Some(note) => self.note(note),
+                    None => break,
+                },
+                Some(request) = self.requests.recv() => self.answer(request),
+                changed = self.blocked.changed() => {
+                    if changed.is_ok() {
+                        let blocked = self.blocked.borrow_and_update().is_some();
+                        self.handle(Input::Blocked(blocked));
+                    }
+                }
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.tick(),
+            }
+        }
+        self.stop().await;
+    }
+
+    /// No new files, no new attempts; running ones get `drain`, then they are cut.
+    async fn stop(&mut self) {
+        self.stopping = true;
+        self.shared.stopping.cancel();
+        self.handle(Input::Stop);
+        let drain = self.shared.config.pool.drain;
+        emit(
+            Event::AgentStopping,
+            &Fields::default(),
+            format_args!(
+                "stopping: {} running attempts have {} to finish; {} queued files wait for the next start",
+                self.running.len(),
+                human(drain),
+                self.queued.len()
+            ),
+        );
+        if timeout(drain, self.until_idle()).await.is_err() {
+            self.shared.cut.cancel();
+            let _ = timeout(CUT_GRACE, self.until_idle()).await;
+        }
+        self.shared.cut.cancel();
+        // What is in the queue is given back, so that the next start need not wonder.
+        let now = self.shared.clock.now();
+        let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..*queued.job }));
+        let writes: Vec<Write> = self.queued.drain().map(|(_, queued)| back(queued)).collect();
+        if !writes.is_empty() {
+            let _ = self.shared.ledger.write(writes, Durability::Process).await;
+        }
+        self.notes.close();
+        while self.notes.try_recv().is_ok() {}
+    }
+
+    async fn until_idle(&mut self) {
+        while !self.running.is_empty() {
+            tokio::select! {
+                note = self.notes.recv() => match note {
+                    Some(note) => self.note(note),
+                    None => return,
+                },
+                Some(request) = self.requests.recv() => self.answer(request),
+            }
+        }
+    }
+
+    /// Since when the oldest job in the queue is known.
+    pub(super) fn oldest_queued_at(&self) -> Option<WallTime> {
+        self.queued.values().map(|queued| queued.job.queued_at).min()
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Arrived { job, folder, place } => self.arrived(job, folder, place),
+            Note::Ended { job, succeeded, rest } => self.ended(job, succeeded, rest),
+            Note::Recorded(job) => {
+                self.shared.open.fetch_sub(1, Ordering::Relaxed);
+                self.handle(Input::Recorded(job));
+            }
+            Note::Scanned(folder) => {
+                self.scanned[folder.0] = true;
+                self.perhaps_ready();
+            }
+            Note::Checkpoint => {}
+        }
+    }
+
+    fn arrived(&mut self, job: Box<Job>, folder: FolderId, place: OwnedSemaphorePermit) {
+        let host = self.shared.folders[folder.0].host;
+        let dedupe = self.shared.config.folders[folder.0].dedupe;
+        let content = job.image.map(|image| image.hash).filter(|_| dedupe != crate::config::Dedupe::Upload);
+        let ready = Ready { job: job.id, host, content };
+        self.queued.insert(job.id, Queued { job, folder, _place: place });
+        self.handle(Input::Ready(ready));
+    }
+
+    fn ended(&mut self, job: JobId, succeeded: bool, rest: Option<Rest>) {
+        if let Some(running) = self.running.remove(&job) {
+            if let Some(rest) = rest {
+                self.rest(running.host, &rest);
+            }
+        }
+        self.handle(Input::Ended { job, end: if succeeded { End::Succeeded } else { End::Other } });
+    }
+
+    fn rest(&mut self, host: HostId, rest: &Rest) {
+        let (now, wall) = (Instant::now(), self.shared.clock.now().after(rest.length));
+        let until = now + rest.length;
+        let known = self.resting.get(&host).map(|(known, _, _)| *known);
+        self.handle(Input::Rest { host, until });
+        if known.is_some_and(|known| until <= known + Duration::from_secs(1)) {
+            return;
+        }
+        self.resting.insert(host, (until, wall, rest.reason.clone()));
+        let name = &self.shared.host(host).name;
+        emit(
+            Event::HostPaused,
+            &Fields { service: Some(name), next_try_at: Some(wall), ..Fields::default() },
+            format_args!("{name} rests until {wall}: {}", rest.reason),
+        );
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let over: Vec<HostId> =
+            self.resting.iter().filter(|(_, (until, _, _))| *until <= now).map(|(host, _)| *host).collect();
+        for host in over {
+            self.resting.remove(&host);
+            let name = self.shared.host(host).name.clone();
+            emit(
+                Event::HostResumed,
+                &Fields { service: Some(&name), ..Fields::default() },
+                format_args!("{name} may be used again"),
+            );
+            let shared = Arc::clone(&self.shared);
+            self.shared.tracker.spawn(async move { shared.write(vec![Write::Resume(name)], Durability::Process).await });
+            self.shared.host(host).due.notify_one();
+        }
+        if self.scheduler.wants_idle_reports() {
+            let idle: Vec<(JobId, Duration)> =
+                self.running.iter().map(|(job, running)| (*job, running.progress.idle())).collect();
+            for (job, idle) in idle {
+                self.handle(Input::Idle { job, idle });
+            }
+        }
+        self.handle(Input::Tick);
+        self.perhaps_ready();
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let idle = self.scheduler.wants_idle_reports().then(|| now + IDLE_TICK);
+        let rests = self.resting.values().map(|(until, _, _)| *until).min();
+        let once = (self.once || !self.ready).then(|| now + ONCE_TICK);
+        [self.scheduler.next_wake(now), idle, rests, once].into_iter().flatten().min()
+    }
+
+    fn handle(&mut self, input: Input) {
+        for command in self.scheduler.handle(Instant::now(), input) {
+            match command {
+                Command::Start { job, worker } => self.start(job, worker),
+                Command::QueueFilling { depth } => emit(
+                    Event::QueueFilling,
+                    &Fields { queue_depth: Some(depth), ..Fields::default() },
+                    format_args!(
+                        "{depth} files wait for a worker; the rest of the backlog waits on disk (queue_warn = {})",
+                        self.shared.config.pool.queue_warn
+                    ),
+                ),
+                Command::QueueDrained { depth } => emit(
+                    Event::QueueDrained,
+                    &Fields { queue_depth: Some(depth), ..Fields::default() },
+                    format_args!("the queue is down to {depth} files"),
+                ),
+                Command::WindowChanged { host, window } => {
+                    let name = &self.shared.host(host).name;
+                    emit(
+                        Event::WindowChanged,
+                        &Fields { service: Some(name), ..Fields::default() },
+                        format_args!("{name} may get {window} files at once"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, id: JobId, worker: usize) {
+        let Some(Queued { job, folder, .. }) = self.queued.remove(&id) else { return };
+        let host = self.shared.folders[folder.0].host;
+        let progress = Arc::new(Progress::new());
+        self.running.insert(id, Running { name: job.name.clone(), host, progress: Arc::clone(&progress) });
+        let attempt = Attempt { job: *job, folder, host, worker, progress };
+        let shared = Arc::clone(&self.shared);
+        self.shared.tracker.spawn(attempt::run(shared, attempt));
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => status::answer(self, reply),
+            Request::Retry(what, reply) => {
+                let shared = Arc::clone(&self.shared);
+                self.shared.tracker.spawn(async move {
+                    let _ = reply.send(status::retry(&shared, what).await);
+                });
+            }
+            Request::Rescan(reply) => {
+                for slot in &self.shared.folders {
+                    slot.hints.rescan();
+                }
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    /// Ready: every folder that is there has been scanned once.
+    fn perhaps_ready(&mut self) {
+        if self.ready || !self.all_scanned_or_absent() {
+            return;
+        }
+        self.ready = true;
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        emit(
+            Event::AgentReady,
+            &Fields::default(),
+            format_args!("ready: {} folders are watched", self.shared.folders.len()),
+        );
+    }
+
+    fn all_scanned_or_absent(&self) -> bool {
+        self.scanned.iter().zip(&self.shared.folders).all(|(scanned, slot)| *scanned || status::is_absent(slot))
+    }
+
+    /// Nothing is settling, queued, in flight or unrecorded, and nothing is due.
+    fn is_drained(&self) -> bool {
+        let now = self.shared.clock.now();
+        self.all_scanned_or_absent()
+            && self.shared.claimed_once.iter().all(|claimed| claimed.load(Ordering::Relaxed))
+            && self.shared.open.load(Ordering::Relaxed) == 0
+            && self.running.is_empty()
+            && self.queued.is_empty()
+            && self.shared.folders.iter().all(|slot| status::nothing_settles(slot, now, ONCE_PATIENCE))
+    }
+}

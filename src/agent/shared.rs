@@ -1,0 +1,246 @@
+//! What the agent's tasks share: configuration, ledger, hosts, folders, and a few words to each other.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::recorder::Finished;
+use crate::clock::{Clock, WallTime};
+use crate::config::Config;
+use crate::host::Host;
+use crate::job::{ErrorClass, Failure, Job, JobId};
+use crate::ledger::{Durability, Ledger, Write};
+use crate::record::Status;
+use crate::schedule::HostId;
+use crate::telemetry::{Event, Fields, emit};
+use crate::watch::{Busy, FeedStatus, Hints};
+
+/// Words to the pool that may wait for it. The pool never waits for anybody, so a full channel means a busy moment.
+pub(super) const NOTES: usize = 256;
+
+/// How long after a failed write to the ledger it is tried again: soon enough that nobody waits long for a disk that has
+/// room again, seldom enough that a full disk is not hammered.
+const LEDGER_AGAIN: Duration = Duration::from_secs(1);
+
+/// Which drop folder: an index into [`Config::folders`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct FolderId(pub(super) usize);
+
+/// What a task tells the pool.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// A job for the queue. It holds its place there.
+    Arrived { job: Box<Job>, folder: FolderId, place: tokio::sync::OwnedSemaphorePermit },
+    /// An attempt is over.
+    Ended { job: JobId, succeeded: bool, rest: Option<Rest> },
+    /// The outcome of a job is on record.
+    Recorded(JobId),
+    /// A folder was scanned for the first time.
+    Scanned(FolderId),
+    /// Somebody wants to know whether everything is done (`--once`).
+    Checkpoint,
+}
+
+/// A host must rest.
+#[derive(Debug, Clone)]
+pub(super) struct Rest {
+    pub(super) length: Duration,
+    pub(super) reason: String,
+}
+
+/// A host and what belongs to it.
+pub(super) struct HostSlot {
+    pub(super) name: String,
+    pub(super) host: Arc<dyn Host>,
+    /// Its places in the queue.
+    pub(super) room: Arc<Semaphore>,
+    /// Something of it may be due.
+    pub(super) due: Notify,
+    pub(super) next_due: Mutex<Option<WallTime>>,
+    pub(super) last_success: Mutex<Option<WallTime>>,
+    pub(super) last_error: Mutex<Option<String>>,
+    pub(super) unknown_outcomes: AtomicU64,
+}
+
+/// A drop folder and what belongs to it.
+pub(super) struct FolderSlot {
+    pub(super) host: HostId,
+    pub(super) busy: Busy,
+    pub(super) hints: Hints,
+    pub(super) status: Arc<Mutex<FeedStatus>>,
+    /// Why nothing is taken from it at the moment: its manifest cannot be written.
+    pub(super) blocked: watch::Sender<Option<String>>,
+}
+
+/// Counts of outcomes since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) uploaded: AtomicU64,
+    pub(super) deferred: AtomicU64,
+    pub(super) failed: AtomicU64,
+}
+
+/// What the tasks share.
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) clock: Clock,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) hosts: Vec<HostSlot>,
+    pub(super) folders: Vec<FolderSlot>,
+    pub(super) notes: mpsc::Sender<Note>,
+    pub(super) results: Mutex<Option<mpsc::Sender<Finished>>>,
+    /// Why nothing is sent at the moment: the ledger cannot be written.
+    pub(super) blocked: watch::Sender<Option<String>>,
+    /// No new files.
+    pub(super) stopping: CancellationToken,
+    /// Running attempts end now.
+    pub(super) cut: CancellationToken,
+    pub(super) tracker: TaskTracker,
+    /// Looks at files at the same time: the disk's parallelism, not the network's.
+    pub(super) inspectors: Semaphore,
+    /// Files between settling and record.
+    pub(super) open: AtomicU64,
+    pub(super) counts: Counts,
+    pub(super) claimed_once: Vec<AtomicBool>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn host(&self, id: HostId) -> &HostSlot {
+        &self.hosts[id.0]
+    }
+
+    pub(super) fn folder_of(&self, path: &Path) -> Option<FolderId> {
+        self.config.folders.iter().position(|folder| folder.path == path).map(FolderId)
+    }
+
+    /// The way to the recorder; `None` once the agent is past its last result.
+    pub(super) fn results(&self) -> Option<mpsc::Sender<Finished>> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Closes the way to the recorder: it ends when the last sender is gone.
+    pub(super) fn close_results(&self) {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Writes to the ledger and does not give up: while it fails, the pool is blocked and says so once. Gives up only when
+    /// running attempts are cut at shutdown: the next start finds what is there.
+    pub(super) async fn write(&self, writes: Vec<Write>, durability: Durability) {
+        if writes.is_empty() {
+            return;
+        }
+        loop {
+            match self.ledger.write(writes.clone(), durability).await {
+                Ok(()) => return self.ledger_is_well(),
+                Err(error) => {
+                    self.ledger_is_ill(&error.to_string());
+                    tokio::select! {
+                        () = tokio::time::sleep(LEDGER_AGAIN) => {}
+                        () = self.cut.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn ledger_is_ill(&self, reason: &str) {
+        let first = self.blocked.send_if_modified(|blocked| {
+            let first = blocked.is_none();
+            *blocked = Some(reason.to_owned());
+            first
+        });
+        if first {
+            emit(
+                Event::DiskBlocked,
+                &Fields::default(),
+                format_args!(
+                    "nothing is sent until results can be recorded again: {reason}; check free space and permissions of {}",
+                    self.config.ledger.display()
+                ),
+            );
+        }
+    }
+
+    pub(super) fn ledger_is_well(&self) {
+        if self.blocked.borrow().is_some() && self.blocked.send_replace(None).is_some() {
+            emit(Event::DiskOk, &Fields::default(), format_args!("results can be recorded again"));
+        }
+    }
+
+    /// Nothing is taken from this folder until its manifest can be written.
+    pub(super) fn block_folder(&self, folder: FolderId, reason: &str) {
+        let config = &self.config.folders[folder.0];
+        if self.folders[folder.0].blocked.send_replace(Some(reason.to_owned())).is_none() {
+            emit(
+                Event::DiskBlocked,
+                &Fields { folder: Some(&config.path), ..Fields::default() },
+                format_args!(
+                    "nothing is taken from {} until its manifest {} can be written: {reason}",
+                    config.path.display(),
+                    config.manifest.display()
+                ),
+            );
+        }
+    }
+
+    pub(super) fn unblock_folder(&self, folder: FolderId) {
+        let blocked = &self.folders[folder.0].blocked;
+        if blocked.borrow().is_some() && blocked.send_replace(None).is_some() {
+            let path = &self.config.folders[folder.0].path;
+            emit(
+                Event::DiskOk,
+                &Fields { folder: Some(path), ..Fields::default() },
+                format_args!("the manifest of {} can be written again", path.display()),
+            );
+        }
+    }
+
+    /// Something may be due: a cooldown was written or a retry asked for.
+    pub(super) fn wake_claimers(&self) {
+        for slot in &self.hosts {
+            slot.due.notify_one();
+        }
+    }
+
+    pub(super) fn count(&self, status: Status) {
+        let counter = match status {
+            Status::Uploaded | Status::Linked => &self.counts.uploaded,
+            Status::Timeout | Status::Deferred => &self.counts.deferred,
+            Status::Failed => &self.counts.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What `status` shows of a host's last outcomes.
+    pub(super) fn note_outcome(&self, job: &Job, failure: Option<&Failure>) {
+        let Some(slot) = self.hosts.iter().find(|slot| slot.name == job.host) else { return };
+        match failure {
+            None => *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now()),
+            Some(failure) => {
+                let text = format!("{}: {}", failure.class.name(), failure.message);
+                *slot.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+                if failure.class == ErrorClass::UnknownOutcome {
+                    slot.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// A number in 0.0..1.0 for spreading delays. Not secret, so the id generator's randomness will do.
+pub(super) fn jitter() -> f64 {
+    let hash = blake3::hash(JobId::generate().to_string().as_bytes());
+    let bytes = hash.as_bytes();
+    f64::from(u16::from_le_bytes([bytes[0], bytes[1]])) / f64::from(u16::MAX)
+}

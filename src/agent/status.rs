@@ -1,0 +1,240 @@
+//! What the agent tells about itself, and the retries that are asked of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::pool::Pool;
+use super::shared::{FolderSlot, Shared};
+use crate::clock::WallTime;
+use crate::control::model::{AttemptStatus, FolderStatus, HostStatus, PoolStatus, StageCounts, Status};
+use crate::control::{Retried, RetryWhat};
+use crate::job::{Event as JobEvent, Job, Stage};
+use crate::ledger::{Census, Durability, Write};
+use crate::schedule::HostId;
+use crate::telemetry::shown;
+use crate::watch::WatchState;
+
+/// How many jobs `retry --all` takes from the ledger at a time.
+const PAGE: usize = 256;
+
+pub(super) fn is_absent(slot: &FolderSlot) -> bool {
+    let status = slot.status.lock().unwrap_or_else(PoisonError::into_inner);
+    matches!(status.state, Some(WatchState::Absent { .. }))
+}
+
+/// No file changed within `patience` and is still incomplete.
+pub(super) fn nothing_settles(slot: &FolderSlot, now: WallTime, patience: Duration) -> bool {
+    let status = slot.status.lock().unwrap_or_else(PoisonError::into_inner);
+    status.settling.iter().all(|file| now.since(file.last_change) > patience)
+}
+
+/// Answers `status`: what the pool knows at once, the counts of the ledger in a task of their own.
+pub(super) fn answer(pool: &Pool, reply: oneshot::Sender<Status>) {
+    let mut status = snapshot(pool);
+    let shared = Arc::clone(&pool.shared);
+    pool.shared.tracker.spawn(async move {
+        if let Ok(census) = shared.ledger.census().await {
+            for folder in &mut status.folders {
+                add_counts(folder, &census);
+            }
+        }
+        // The one who asked may be gone.
+        let _ = reply.send(status);
+    });
+}
+
+fn add_counts(folder: &mut FolderStatus, census: &[Census]) {
+    for row in census.iter().filter(|row| row.folder == folder.path) {
+        let counts = &mut folder.counts;
+        let (counter, open) = match row.stage {
+            Stage::Waiting => (&mut counts.waiting, true),
+            Stage::Started => (&mut counts.started, true),
+            Stage::Uploaded => (&mut counts.uploaded, true),
+            Stage::Cooling => (&mut counts.cooling, true),
+            Stage::Done => (&mut counts.done, false),
+            Stage::Failed => (&mut counts.failed, false),
+        };
+        *counter += row.count;
+        if open && row.count > 0 {
+            folder.oldest_open_at = Some(folder.oldest_open_at.map_or(row.oldest, |oldest| oldest.min(row.oldest)));
+        }
+    }
+}
+
+fn snapshot(pool: &Pool) -> Status {
+    let shared = &pool.shared;
+    let state = match (pool.stopping, pool.ready) {
+        (true, _) => "stopping",
+        (false, true) => "ready",
+        (false, false) => "starting",
+    };
+    let in_flight = pool.scheduler.in_flight();
+    let busy = pool.scheduler.busy();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        state: state.to_owned(),
+        started_at: pool.started_at,
+        now: shared.clock.now(),
+        config: shared.config.file.clone(),
+        gallery: pool.gallery.clone(),
+        blocked: shared.blocked.borrow().clone(),
+        pool: PoolStatus {
+            workers: shared.config.pool.workers,
+            busy,
+            parked: in_flight.saturating_sub(busy),
+            queue: shared.config.pool.queue,
+            queue_depth: pool.scheduler.depth(),
+            oldest_queued_at: pool.oldest_queued_at(),
+        },
+        folders: (0..shared.folders.len()).map(|index| folder_status(shared, index)).collect(),
+        hosts: (0..shared.hosts.len()).map(|index| host_status(pool, HostId(index))).collect(),
+        attempts: attempts(pool),
+    }
+}
+
+fn folder_status(shared: &Shared, index: usize) -> FolderStatus {
+    let config = &shared.config.folders[index];
+    let slot = &shared.folders[index];
+    let feed = slot.status.lock().unwrap_or_else(PoisonError::into_inner);
+    let (watch, reason) = match &feed.state {
+        None => ("starting", None),
+        Some(WatchState::Native) => ("native", None),
+        Some(WatchState::Poll { reason }) => ("poll", Some(reason.clone())),
+        Some(WatchState::Absent { reason }) => ("absent", Some(reason.clone())),
+    };
+    let blocked = slot.blocked.borrow().as_ref().map(|why| format!("its manifest cannot be written: {why}"));
+    FolderStatus {
+        path: config.path.clone(),
+        host: config.host.clone(),
+        watch: watch.to_owned(),
+        watch_reason: blocked.or(reason),
+        settling: feed.settling.clone(),
+        settling_total: feed.settling_total,
+        counts: StageCounts::default(),
+        oldest_open_at: None,
+        manifest: config.manifest.clone(),
+    }
+}
+
+fn host_status(pool: &Pool, id: HostId) -> HostStatus {
+    let slot = pool.shared.host(id);
+    let view = pool.scheduler.view(Instant::now(), id);
+    let rest = pool.resting.get(&id);
+    HostStatus {
+        name: slot.name.clone(),
+        running: view.in_flight - view.parked,
+        parked: view.parked,
+        window: view.window,
+        max_parallel: view.ceiling,
+        queued: view.queued,
+        paused_until: rest.map(|(_, until, _)| *until),
+        pause_reason: rest.map(|(_, _, reason)| reason.clone()),
+        last_success_at: *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner),
+        last_error: slot.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        next_due_at: *slot.next_due.lock().unwrap_or_else(PoisonError::into_inner),
+        unknown_outcomes: slot.unknown_outcomes.load(Ordering::Relaxed),
+    }
+}
+
+fn attempts(pool: &Pool) -> Vec<AttemptStatus> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut attempts: Vec<AttemptStatus> = pool
+        .running
+        .iter()
+        .map(|(job, running)| AttemptStatus {
+            worker: pool.scheduler.worker_of(*job),
+            job: *job,
+            file: shown(&running.name),
+            host: pool.shared.host(running.host).name.clone(),
+            phase: running.progress.phase(),
+            sent: running.progress.sent(),
+            total: running.progress.total(),
+            age_ms: millis(running.progress.age()),
+            idle_ms: millis(running.progress.idle()),
+        })
+        .collect();
+    attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.age_ms));
+    attempts
+}
+
+/// Makes resting and failed jobs due now.
+pub(super) async fn retry(shared: &Shared, what: RetryWhat) -> Retried {
+    let mut retried = Retried::default();
+    match what {
+        RetryWhat::All => {
+            for stage in [Stage::Cooling, Stage::Failed] {
+                retry_stage(shared, stage, &mut retried).await;
+            }
+        }
+        RetryWhat::Paths(paths) => {
+            for path in paths {
+                match job_at(shared, &path).await {
+                    Some(job) => retry_job(shared, job, &mut retried).await,
+                    None => retried.refused.push(format!(
+                        "{}: no resting or failed upload of this name; a file in the drop folder is taken by itself",
+                        shown(&path)
+                    )),
+                }
+            }
+        }
+        RetryWhat::Job(id) => match shared.ledger.job(id).await {
+            Ok(Some(job)) => retry_job(shared, job, &mut retried).await,
+            _ => retried.refused.push(format!("{id}: no such job")),
+        },
+    }
+    shared.wake_claimers();
+    retried
+}
+
+/// The job whose file lies at `path`, or was dropped there and lies in `retry/` or `failed/` now.
+async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
+    if let Ok(Some(job)) = shared.ledger.at_path(path.to_path_buf()).await {
+        return Some(job);
+    }
+    let folder = shared.config.folders.iter().find(|folder| path.starts_with(&folder.path))?;
+    let name = path.strip_prefix(&folder.path).ok()?;
+    let places: [PathBuf; 2] = [folder.retry.join(name), folder.failed.join(name)];
+    for place in places {
+        if let Ok(Some(job)) = shared.ledger.at_path(place).await {
+            return Some(job);
+        }
+    }
+    None
+}
+
+async fn retry_stage(shared: &Shared, stage: Stage, retried: &mut Retried) {
+    let mut before = None;
+    loop {
+        let Ok(jobs) = shared.ledger.jobs(Some(stage), before, PAGE).await else { return };
+        let Some(last) = jobs.last() else { return };
+        before = Some(last.id);
+        for job in jobs {
+            if shared.folder_of(&job.folder).is_some() {
+                retry_job(shared, job, retried).await;
+            }
+        }
+    }
+}
+
+async fn retry_job(shared: &Shared, mut job: Job, retried: &mut Retried) {
+    if job.pending {
+        retried.refused.push(format!("{}: its last outcome is being recorded; try again", shown(&job.path)));
+        return;
+    }
+    match job.advance(JobEvent::Retry) {
+        Ok(()) => {
+            job.requeues = 0;
+            job.not_before = Some(shared.clock.now());
+            shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
+            retried.queued += 1;
+        }
+        Err(error) => retried.refused.push(format!("{}: {error}", shown(&job.path))),
+    }
+}

@@ -1,0 +1,133 @@
+//! `[host.NAME]` → [`Host`]s.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::engine::RecipeHost;
+use super::options::{base_url, nearest, resolve};
+use super::recipe::{Listed, library};
+use super::redact::Redactor;
+use super::{Host, http, local};
+use crate::clock::Clock;
+use crate::config::{Config, HostConfig, Problem};
+
+/// The recipe name of the embedded host.
+const LOCAL: &str = "local";
+
+/// Builds every host of `config`. `local` is where the embedded host stores; `None` when its server is off.
+///
+/// # Errors
+/// Everything that is wrong with the `[host.*]` tables and their recipes.
+pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<String, Arc<dyn Host>>, Vec<Problem>> {
+    let mut hosts: BTreeMap<String, Arc<dyn Host>> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (name, host) in &config.hosts {
+        let built = if host.recipe == LOCAL { build_local(host, local.as_ref()) } else { build_recipe(config, host) };
+        match built {
+            Ok(built) => drop(hosts.insert(name.clone(), built)),
+            Err(found) => problems.extend(found),
+        }
+    }
+    problems.sort_by_key(|problem| problem.span.start);
+    if problems.is_empty() { Ok(hosts) } else { Err(problems) }
+}
+
+/// Where the user's own recipes lie: `hosts/` beside the configuration file, or in the platform's configuration folder.
+#[must_use]
+pub fn recipe_folder(config: &Config) -> Option<PathBuf> {
+    let beside = config.file.as_ref().and_then(|file| file.parent()).map(Path::to_owned);
+    let platform = || directories::ProjectDirs::from("", "", "pixchute").map(|dirs| dirs.config_dir().to_owned());
+    beside.or_else(platform).map(|folder| folder.join("hosts"))
+}
+
+fn build_local(host: &HostConfig, site: Option<&local::Site>) -> Result<Arc<dyn Host>, Vec<Problem>> {
+    let mut problems: Vec<Problem> = Vec::new();
+    for (name, setting) in &host.options {
+        problems.push(Problem {
+            span: setting.span.clone(),
+            key: format!("host.{}.{name}", host.name),
+            message: format!("recipe `{LOCAL}` has no option `{name}`"),
+            help: None,
+        });
+    }
+    if site.is_none() {
+        problems.push(Problem {
+            span: host.span.clone(),
+            key: format!("host.{}", host.name),
+            message: "the embedded host needs the server, and the server is off".into(),
+            help: Some("set `listen = \"127.0.0.1:8421\"` in [server]".into()),
+        });
+    }
+    match site {
+        Some(site) if problems.is_empty() => Ok(Arc::new(local::LocalHost::new(host.name.clone(), site.clone()))),
+        _ => Err(problems),
+    }
+}
+
+fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec<Problem>> {
+    let problem = |key: &str, message: String, help: Option<String>| Problem {
+        span: host.span.clone(),
+        key: format!("host.{}{key}", host.name),
+        message,
+        help,
+    };
+    let listed = find(config, host)
+        .map_err(|help| vec![problem(".recipe", format!("there is no recipe `{}`", host.recipe), Some(help))])?;
+    let recipe = listed.recipe.map_err(|error| {
+        error
+            .problems
+            .iter()
+            .map(|what| problem(".recipe", format!("{}: {what}", error.origin), None))
+            .collect::<Vec<_>>()
+    })?;
+    let (base_url, options) = match (base_url(&recipe, host), resolve(&recipe, host)) {
+        (Ok(base_url), Ok(options)) => (base_url, options),
+        (base_url, options) => {
+            let problems = base_url.err().into_iter().chain(options.err().into_iter().flatten());
+            return Err(problems.collect());
+        }
+    };
+    let client = http::client(&base_url, config.pool.connect_timeout).map_err(|error| {
+        let message = format!("no HTTPS client could be set up: {}", error.without_url());
+        vec![problem("", message, Some("are the system's certificates installed (package ca-certificates)?".into()))]
+    })?;
+    let secrets = options.iter().filter(|(name, _)| recipe.options.get(*name).is_some_and(|spec| spec.secret));
+    let redactor = Redactor::new(secrets.map(|(_, value)| value));
+    Ok(Arc::new(RecipeHost {
+        name: host.name.clone(),
+        recipe: Arc::new(recipe),
+        base_url,
+        options,
+        redactor,
+        client,
+        request_timeout: config.pool.request_timeout,
+        stall_timeout: config.pool.stall_timeout,
+        retry: config.retry.clone(),
+        clock: Clock::System,
+    }))
+}
+
+/// The recipe that `host` asks for, or what to do about its absence.
+fn find(config: &Config, host: &HostConfig) -> Result<Listed, String> {
+    let wanted = host.recipe.as_str();
+    if wanted.contains('/') || wanted.ends_with(".toml") {
+        return Ok(library::from_file(wanted, &path_of(config, wanted)));
+    }
+    let folder = recipe_folder(config);
+    library::named(wanted, folder.as_deref()).ok_or_else(|| {
+        let all = library::recipes(folder.as_deref());
+        let names: Vec<&str> = all.iter().map(|listed| listed.name.as_str()).chain([LOCAL]).collect();
+        let near = nearest(wanted, names.iter().copied()).map(|near| format!("did you mean `{near}`? "));
+        format!("{}there are {}", near.unwrap_or_default(), names.join(", "))
+    })
+}
+
+/// A recipe's path: `~/` is the home folder, other relative paths begin at the configuration file.
+fn path_of(config: &Config, text: &str) -> PathBuf {
+    if let (Some(rest), Some(dirs)) = (text.strip_prefix("~/"), directories::BaseDirs::new()) {
+        return dirs.home_dir().join(rest);
+    }
+    let beside = config.file.as_ref().and_then(|file| file.parent()).unwrap_or(Path::new(""));
+    beside.join(text)
+}

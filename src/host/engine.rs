@@ -1,0 +1,259 @@
+//! The engine: runs the steps of a recipe for one file.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{Client, RequestBuilder};
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep};
+use ulid::Ulid;
+use url::Url;
+
+use super::body::Plan;
+use super::http::{self, Received, Trouble};
+use super::options::Options;
+use super::recipe::template::{RenderError, Scope};
+use super::recipe::{Answer, BodySpec, Recipe, Step, Template};
+use super::redact::Redactor;
+use super::verdict::Judge;
+use super::{Host, Limits, Sending, Upload};
+use crate::clock::Clock;
+use crate::config::Retry;
+use crate::job::{ErrorClass, Failure, Links, Phase};
+
+/// Bodies larger than this overflow the buffers on the way, so that a host can refuse one before it is sent whole.
+const LARGE_BODY: u64 = 1 << 20;
+
+/// A host that a recipe describes.
+pub(super) struct RecipeHost {
+    pub(super) name: String,
+    pub(super) recipe: Arc<Recipe>,
+    pub(super) base_url: Url,
+    pub(super) options: Options,
+    pub(super) redactor: Redactor,
+    pub(super) client: Client,
+    pub(super) request_timeout: Duration,
+    pub(super) stall_timeout: Duration,
+    pub(super) retry: Retry,
+    pub(super) clock: Clock,
+}
+
+impl Host for RecipeHost {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.recipe.limits
+    }
+
+    fn max_parallel(&self) -> Option<usize> {
+        self.recipe.max_parallel
+    }
+
+    fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
+        Box::pin(async move { self.run(upload).await.map_err(|failure| *failure) })
+    }
+}
+
+/// A request that can be sent as often as needed.
+struct Prepared {
+    url: Url,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    plan: Plan,
+}
+
+impl RecipeHost {
+    async fn run(&self, upload: &Upload) -> Result<Links, Box<Failure>> {
+        let mut scope = self.scope(upload);
+        let mut last = Answer::default();
+        for step in &self.recipe.steps {
+            let request = self.prepare(step, &scope, upload)?;
+            last = self.persist(step, &request, upload).await?;
+            upload.progress.enter(Phase::Parse);
+            let find = |ways: &Vec<_>| ways.iter().find_map(|way: &super::recipe::Extractor| way.find(&last));
+            let values: BTreeMap<String, String> =
+                step.extract.iter().filter_map(|(name, ways)| Some((name.clone(), find(ways)?))).collect();
+            scope.steps.insert(step.name.clone(), values);
+        }
+        self.judge().links(&scope, &last, self.clock.now()).map_err(|failure| self.sized(failure, upload))
+    }
+
+    /// Sends a request until it is answered, it is not worth another try, or the deadline is too near.
+    async fn persist(&self, step: &Step, request: &Prepared, upload: &Upload) -> Result<Answer, Box<Failure>> {
+        let mut tries = 0;
+        loop {
+            let failure = match self.send(step, request, upload).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => self.sized(failure, upload),
+            };
+            tries += 1;
+            let delay = self.retry.backoff.delay(tries, jitter());
+            let too_late = Instant::now() + delay >= upload.deadline;
+            if tries >= self.retry.attempts || too_late || !failure.worth_another_request() {
+                return Err(failure);
+            }
+            upload.progress.enter(Phase::Wait);
+            sleep(delay).await;
+        }
+    }
+
+    /// Sends a request once.
+    async fn send(&self, step: &Step, request: &Prepared, upload: &Upload) -> Result<Answer, Box<Failure>> {
+        let progress = &upload.progress;
+        let file_trouble = Arc::new(OnceLock::new());
+        let mut received = Received::default();
+        progress.start_body(request.plan.len());
+        progress.enter(Phase::Connect);
+        let outgoing = self.request(step, request, upload, &file_trouble);
+        let limits = (self.request_timeout, self.stall_timeout);
+        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, limits).await;
+        let answer = Answer::new(received.status, received.headers, &received.body);
+        let judge = self.judge();
+        match done {
+            Ok(()) if step.sends_file() && !progress.all_sent() && (200..300).contains(&answer.status) => {
+                let message = format!("{} answered {} before it had the whole file", self.name, answer.status);
+                Err(Box::new(Failure::new(ErrorClass::BadResponse, Phase::Send, message)))
+            }
+            Ok(()) => judge.accept(&answer, step.expects_json(), self.clock.now()).map(|()| answer),
+            // The status says enough, even if its page did not arrive completely.
+            Err(_) if answer.status >= 300 => judge.accept(&answer, false, self.clock.now()).map(|()| answer),
+            Err(trouble) => {
+                let mut failure = judge.broken(&trouble, progress.phase(), progress.all_sent(), step.sends_file());
+                if matches!(trouble, Trouble::Broken(_)) && !progress.all_sent() && request.plan.len() > LARGE_BODY {
+                    failure =
+                        failure.advise("some hosts hang up on files that are too large for them: check its limit");
+                }
+                if answer.status != 0 {
+                    failure.http_status = Some(answer.status);
+                    let head = self.redactor.clean(&answer.body, Failure::RESPONSE_HEAD);
+                    failure.response_head = Some(head).filter(|head| !head.is_empty());
+                }
+                Err(Box::new(failure))
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        step: &Step,
+        request: &Prepared,
+        upload: &Upload,
+        file_trouble: &Arc<OnceLock<std::io::Error>>,
+    ) -> RequestBuilder {
+        let mut outgoing = self.client.request(step.method.clone(), request.url.clone());
+        for (name, value) in &request.headers {
+            outgoing = outgoing.header(name, value);
+        }
+        if let Some(content_type) = &request.plan.content_type {
+            let body = request.plan.body(&upload.progress, file_trouble);
+            outgoing = outgoing
+                .header(CONTENT_TYPE, content_type)
+                .header(CONTENT_LENGTH, request.plan.len())
+                .body(reqwest::Body::wrap(body));
+        }
+        outgoing
+    }
+
+    /// Fills in the templates of `step`.
+    fn prepare(&self, step: &Step, scope: &Scope, upload: &Upload) -> Result<Prepared, Box<Failure>> {
+        let failed = |error: RenderError| {
+            let message = format!("{}: step `{}` could not be prepared: {error}", self.name, step.name);
+            Box::new(Failure::new(ErrorClass::BadResponse, Phase::Parse, message))
+        };
+        let url = step.url.render(scope).map_err(failed)?;
+        let mut url = self.own_url(&url).ok_or_else(|| {
+            let message =
+                format!("{}: step `{}` would send to another site than {}", self.name, step.name, self.base_url);
+            Box::new(Failure::new(ErrorClass::BadResponse, Phase::Parse, message))
+        })?;
+        let query = filled(&step.query, scope).map_err(failed)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut headers = Vec::new();
+        for (name, value) in filled(&step.headers, scope).map_err(failed)? {
+            let name: HeaderName = name.parse().expect("header names were checked when the recipe was read");
+            let mut value = HeaderValue::from_str(&value)
+                .map_err(|_| failed(RenderError::Failed(name.to_string(), "no valid header value".to_owned())))?;
+            value.set_sensitive(true);
+            headers.push((name, value));
+        }
+        let plan = match &step.body {
+            BodySpec::None => Plan::empty(),
+            BodySpec::Raw => Plan::raw(Arc::clone(&upload.source)),
+            BodySpec::Multipart { fields, file } => {
+                let file = file.as_deref().map(|name| (name, Arc::clone(&upload.source)));
+                Plan::multipart(&filled(fields, scope).map_err(failed)?, file)
+            }
+            BodySpec::Form(fields) => {
+                let pairs = filled(fields, scope).map_err(failed)?;
+                let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+                Plan::bytes("application/x-www-form-urlencoded", form)
+            }
+            BodySpec::Json(fields) => {
+                let pairs = filled(fields, scope).map_err(failed)?;
+                let object: serde_json::Map<_, _> =
+                    pairs.into_iter().map(|(name, value)| (name, value.into())).collect();
+                Plan::bytes("application/json", serde_json::Value::from(object).to_string())
+            }
+        };
+        Ok(Prepared { url, headers, plan })
+    }
+
+    /// `text` as a URL, if it leads to the site of `base_url`: what a host answers must not make us send the image or a
+    /// key anywhere else.
+    fn own_url(&self, text: &str) -> Option<Url> {
+        let url = self.base_url.join(text).ok()?;
+        (url.origin() == self.base_url.origin() && url.username().is_empty()).then_some(url)
+    }
+
+    fn scope(&self, upload: &Upload) -> Scope {
+        let name = upload.source.name().to_owned();
+        let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, ""));
+        let image = &upload.image;
+        let file = [
+            ("stem", stem.to_owned()),
+            ("extension", extension.to_owned()),
+            ("mime", upload.source.kind().mime().to_owned()),
+            ("bytes", upload.source.len().to_string()),
+            ("width", image.width.to_string()),
+            ("height", image.height.to_string()),
+            ("blake3", image.hash.to_string()),
+            ("name", name.clone()),
+        ];
+        Scope {
+            base_url: self.base_url.as_str().trim_end_matches('/').to_owned(),
+            options: self
+                .options
+                .iter()
+                .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+                .collect(),
+            file: file.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            steps: BTreeMap::new(),
+        }
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge { host: &self.name, recipe: &self.recipe, redactor: &self.redactor }
+    }
+
+    fn sized(&self, mut failure: Box<Failure>, upload: &Upload) -> Box<Failure> {
+        failure.sent = upload.progress.sent();
+        failure
+    }
+}
+
+/// The rendered pairs; what comes out empty is left out.
+fn filled(pairs: &[(String, Template)], scope: &Scope) -> Result<Vec<(String, String)>, RenderError> {
+    let rendered = pairs.iter().map(|(name, template)| Ok((name.clone(), template.render(scope)?)));
+    rendered.filter(|pair| !matches!(pair, Ok((_, value)) if value.is_empty())).collect()
+}
+
+/// A random number in `0.0..=1.0`.
+fn jitter() -> f64 {
+    let random = u16::try_from(Ulid::generate().random() & 0xffff).unwrap_or(0);
+    f64::from(random) / f64::from(u16::MAX)
+}

@@ -1,0 +1,205 @@
+//! Extractors: how a value is found in an answer. Compiled once, when the recipe is read.
+
+use std::sync::OnceLock;
+
+use regex::Regex;
+use reqwest::header::{HeaderMap, HeaderName};
+use scraper::{Html, Selector};
+use serde_json::Value;
+use serde_json_path::JsonPath;
+
+/// A complete answer.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, decompressed; bytes that are not UTF-8 are replaced.
+    pub body: String,
+    json: OnceLock<Option<Value>>,
+}
+
+impl Answer {
+    /// An answer of these parts.
+    #[must_use]
+    pub fn new(status: u16, headers: HeaderMap, body: &[u8]) -> Self {
+        Self { status, headers, body: String::from_utf8_lossy(body).into_owned(), json: OnceLock::new() }
+    }
+
+    /// The body as JSON, if it is JSON. Parsed once.
+    #[must_use]
+    pub fn json(&self) -> Option<&Value> {
+        self.json.get_or_init(|| serde_json::from_str(&self.body).ok()).as_ref()
+    }
+}
+
+/// One way to find a value.
+#[derive(Clone, Debug)]
+pub enum Extractor {
+    /// `json:PATH`: the first node of an RFC 9535 path; the leading `$.` may be left out.
+    Json(JsonPath),
+    /// `regex:RE`: group 1 of the first match in the body, or the whole match.
+    Regex(Regex),
+    /// `header:NAME`
+    Header(HeaderName),
+    /// `css:SELECTOR` (text) or `css:SELECTOR@ATTRIBUTE` of the first element that has it.
+    Css {
+        /// The elements.
+        selector: Selector,
+        /// The attribute; `None` for the text.
+        attribute: Option<String>,
+    },
+    /// `body:`: all of it.
+    Body,
+}
+
+/// Why a text is no extractor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExtractorError {
+    /// Unknown kind.
+    #[error("`{0}` is no extractor; write json:PATH, regex:RE, header:NAME, css:SELECTOR or body:")]
+    Kind(String),
+    /// The part after the colon does not parse.
+    #[error("`{text}`: {reason}")]
+    Invalid {
+        /// The extractor.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Extractor {
+    /// Reads `kind:argument`.
+    ///
+    /// # Errors
+    /// [`ExtractorError`]
+    pub fn new(text: &str) -> Result<Self, ExtractorError> {
+        let invalid = |reason: String| ExtractorError::Invalid { text: text.to_owned(), reason };
+        let (kind, argument) = text.split_once(':').ok_or_else(|| ExtractorError::Kind(text.to_owned()))?;
+        match kind {
+            "json" => {
+                let path = match argument {
+                    "" => return Err(invalid("a path is missing, as in json:data.url".into())),
+                    path if path.starts_with('$') => path.to_owned(),
+                    path if path.starts_with('[') => format!("${path}"),
+                    path => format!("$.{path}"),
+                };
+                JsonPath::parse(&path).map(Self::Json).map_err(|error| invalid(error.to_string()))
+            }
+            "regex" => Regex::new(argument).map(Self::Regex).map_err(|error| invalid(error.to_string())),
+            "header" => argument.parse().map(Self::Header).map_err(|_| invalid("that is no header name".into())),
+            "css" => {
+                let (selector, attribute) = split_attribute(argument);
+                let selector = Selector::parse(selector).map_err(|error| invalid(error.to_string()))?;
+                Ok(Self::Css { selector, attribute: attribute.map(str::to_owned) })
+            }
+            "body" if argument.is_empty() => Ok(Self::Body),
+            "body" => Err(invalid("body: takes no argument".into())),
+            _ => Err(ExtractorError::Kind(text.to_owned())),
+        }
+    }
+
+    /// The value, trimmed; nothing, null and the empty text are all `None`.
+    #[must_use]
+    pub fn find(&self, answer: &Answer) -> Option<String> {
+        let found = match self {
+            Self::Json(path) => scalar(path.query(answer.json()?).first()?),
+            Self::Regex(regex) => {
+                let captures = regex.captures(&answer.body)?;
+                captures.get(1).or_else(|| captures.get(0)).map(|found| found.as_str().to_owned())
+            }
+            Self::Header(name) => {
+                answer.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            }
+            Self::Css { selector, attribute } => css(&answer.body, selector, attribute.as_deref()),
+            Self::Body => Some(answer.body.clone()),
+        }?;
+        let trimmed = found.trim();
+        (!trimmed.is_empty()).then(|| trimmed.to_owned())
+    }
+
+    /// Whether it needs a JSON body.
+    #[must_use]
+    pub fn reads_json(&self) -> bool {
+        matches!(self, Self::Json(_))
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// `a[href*="@"]@href` is a selector and an attribute; an `@` inside the selector is not followed by a bare name.
+fn split_attribute(argument: &str) -> (&str, Option<&str>) {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':');
+    match argument.rsplit_once('@') {
+        Some((selector, name)) if !name.is_empty() && name.chars().all(bare) => (selector, Some(name)),
+        _ => (argument, None),
+    }
+}
+
+fn css(body: &str, selector: &Selector, attribute: Option<&str>) -> Option<String> {
+    // `Html` is not Send: it must not outlive this function.
+    let page = Html::parse_document(body);
+    match attribute {
+        Some(name) => page.select(selector).find_map(|element| element.attr(name)).map(str::to_owned),
+        None => page.select(selector).next().map(|element| element.text().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Answer {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-link", "https://h.example/1".parse().expect("a value"));
+        Answer::new(200, headers, body.as_bytes())
+    }
+
+    fn find(extractor: &str, body: &str) -> Option<String> {
+        Extractor::new(extractor).expect(extractor).find(&answer(body))
+    }
+
+    #[test]
+    fn each_kind_finds_its_value() {
+        let json = r#"{"data":{"url":" https:\/\/h.example\/1 ","size":12,"none":null,"errors":[{"detail":"d"}]}}"#;
+        let page = r#"<a class=x>no</a><a class=x href="/1?a=1&amp;b=2">two <b>words</b></a><input name=t value=v>"#;
+        let table = [
+            ("json:data.url", json, Some("https://h.example/1")),
+            ("json:$.data.size", json, Some("12")),
+            ("json:data.errors[0].detail", json, Some("d")),
+            ("json:data.none", json, None),
+            ("json:data", json, None),
+            ("json:data.url", "<html>", None),
+            (r"regex:id=(\d+)", "x id=42", Some("42")),
+            (r"regex:id=\d+", "x id=42", Some("id=42")),
+            ("header:X-Link", "", Some("https://h.example/1")),
+            ("header:X-None", "", None),
+            ("css:a.x@href", page, Some("/1?a=1&b=2")),
+            ("css:a.x[href]", page, Some("two words")),
+            ("css:input[name=t]@value", page, Some("v")),
+            ("css:p", page, None),
+            ("body:", "  https://h.example/1\n", Some("https://h.example/1")),
+            ("body:", " \n", None),
+        ];
+        for (extractor, body, expected) in table {
+            assert_eq!(find(extractor, body).as_deref(), expected, "{extractor}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_extractor_is_refused_with_its_text() {
+        for text in ["nope", "xml:a", "json:", "json:a[", "regex:(", "css:[[", "header:a b", "body:x"] {
+            let error = Extractor::new(text).expect_err(text).to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Templates: text with `{{ expression }}` in it.
+//!
+//! Only expressions, so that rendering ends and its result is bounded by its input; every variable must exist, which is
+//! checked when the recipe is read and again when the template is rendered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::LazyLock;
+
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
+
+/// The longest rendered text. Keys, titles and URLs are far below; nothing larger belongs in a text field of an upload.
+pub const RENDERED_LIMIT: usize = 64 * 1024;
+
+/// The variables of `file` that templates may use.
+pub const FILE_VARIABLES: [&str; 8] = ["name", "stem", "extension", "mime", "bytes", "width", "height", "blake3"];
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment
+});
+
+/// A checked template.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Template(String);
+
+/// Why a text is no template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// A statement or a comment.
+    #[error("only {{{{ … }}}} expressions are allowed in a template, no {{% … %}} and no {{# … #}}")]
+    Statement,
+    /// It does not parse.
+    #[error("{0}")]
+    Syntax(String),
+    /// It names what does not exist at this place.
+    #[error("there is no `{name}` here; there are {known}")]
+    Unknown {
+        /// What was named.
+        name: String,
+        /// What exists.
+        known: String,
+    },
+}
+
+/// Why a template could not be rendered. Never contains a rendered value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// A value that the host should have given is missing.
+    #[error("`{0}` needs a value that the answer did not have")]
+    Missing(String),
+    /// The result is too long.
+    #[error("`{0}` became longer than {RENDERED_LIMIT} bytes")]
+    TooLong(String),
+    /// An expression failed on this value.
+    #[error("`{0}` could not be worked out: {1}")]
+    Failed(String, String),
+}
+
+impl Template {
+    /// Checks `text`; `known` are the variables that exist where it stands, as `option.api_key`.
+    ///
+    /// # Errors
+    /// [`TemplateError`]
+    pub fn new(text: &str, known: &BTreeSet<String>) -> Result<Self, TemplateError> {
+        if text.contains("{%") || text.contains("{#") {
+            return Err(TemplateError::Statement);
+        }
+        let template = ENVIRONMENT.template_from_str(text).map_err(|error| {
+            TemplateError::Syntax(error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
+        })?;
+        let mut unknown: Vec<String> =
+            template.undeclared_variables(true).into_iter().filter(|name| !known.contains(name)).collect();
+        unknown.sort();
+        match unknown.into_iter().next() {
+            None => Ok(Self(text.to_owned())),
+            Some(name) => {
+                let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                Err(TemplateError::Unknown { name, known })
+            }
+        }
+    }
+
+    /// The text with its expressions replaced.
+    ///
+    /// # Errors
+    /// [`RenderError`]
+    pub fn render(&self, scope: &Scope) -> Result<String, RenderError> {
+        let rendered = ENVIRONMENT.render_str(&self.0, scope.value()).map_err(|error| match error.kind() {
+            ErrorKind::UndefinedError => RenderError::Missing(self.0.clone()),
+            kind => RenderError::Failed(self.0.clone(), kind.to_string()),
+        })?;
+        if rendered.len() > RENDERED_LIMIT {
+            return Err(RenderError::TooLong(self.0.clone()));
+        }
+        Ok(rendered)
+    }
+
+    /// The template's text.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// The values that templates see. Lives as long as one attempt; holds secrets in the clear, so it has no `Debug`.
+#[derive(Clone, Default)]
+pub struct Scope {
+    /// `{{ base_url }}`, without a slash at its end.
+    pub base_url: String,
+    /// `{{ option.NAME }}`, as it goes on the wire.
+    pub options: BTreeMap<String, String>,
+    /// `{{ file.NAME }}`
+    pub file: BTreeMap<String, String>,
+    /// `{{ step.STEP.NAME }}`
+    pub steps: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Scope {
+    fn value(&self) -> Value {
+        minijinja::context! {
+            base_url => self.base_url.clone(),
+            option => self.options.clone(),
+            file => self.file.clone(),
+            step => self.steps.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> BTreeSet<String> {
+        ["base_url", "option.token", "option.id", "step.page.token"].map(str::to_owned).into()
+    }
+
+    fn scope() -> Scope {
+        let mut scope = Scope { base_url: "https://h.example".into(), ..Scope::default() };
+        scope.options.insert("token".into(), String::new());
+        scope.options.insert("id".into(), "x".into());
+        scope.steps.insert("page".into(), BTreeMap::new());
+        scope
+    }
+
+    fn render(text: &str) -> Result<String, RenderError> {
+        Template::new(text, &known()).expect("a template").render(&scope())
+    }
+
+    #[test]
+    fn expressions_are_replaced_and_nothing_is_escaped() {
+        assert_eq!(render("{{ base_url }}/a?b&c").as_deref(), Ok("https://h.example/a?b&c"));
+        assert_eq!(render("{{ 'T ' ~ option.token if option.token else 'C ' ~ option.id }}").as_deref(), Ok("C x"));
+    }
+
+    #[test]
+    fn a_value_that_is_missing_at_run_time_is_an_error_and_not_an_empty_text() {
+        assert!(matches!(render("{{ step.page.token }}"), Err(RenderError::Missing(_))));
+        assert!(matches!(render("{{ step.page.token|replace('a', 'b') }}"), Err(_)));
+    }
+
+    #[test]
+    fn unknown_variables_statements_and_functions_are_refused_when_the_recipe_is_read() {
+        for text in ["{{ option.nope }}", "{{ nope }}", "{{ option }}", "{{ range(9) }}"] {
+            assert!(matches!(Template::new(text, &known()), Err(TemplateError::Unknown { .. })), "{text}");
+        }
+        for text in ["{% for i in base_url %}{% endfor %}", "{# x #}"] {
+            assert_eq!(Template::new(text, &known()), Err(TemplateError::Statement), "{text}");
+        }
+        assert!(matches!(Template::new("{{ base_url", &known()), Err(TemplateError::Syntax(_))));
+    }
+}

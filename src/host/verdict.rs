@@ -1,0 +1,190 @@
+//! What an answer, or its absence, means: answer → links or [`Failure`]. No I/O.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::{DATE, RETRY_AFTER};
+use serde_json::Value;
+
+use super::http::{ANSWER_LIMIT, Trouble};
+use super::links::link;
+use super::recipe::{Answer, Extractor, Recipe, Template, template::Scope};
+use super::redact::Redactor;
+use crate::clock::WallTime;
+use crate::job::{ErrorClass, Failure, Links, Phase};
+
+/// How much of a host's own words goes into a message.
+const HOST_TEXT_LIMIT: usize = 300;
+
+/// The longest stay-away that is believed: the longest known limits are daily.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Where hosts put the text of an error.
+static USUAL_MESSAGES: LazyLock<Vec<Extractor>> = LazyLock::new(|| {
+    const PLACES: [&str; 10] = [
+        "json:error.message",
+        "json:error_msg",
+        "json:data.error.message",
+        "json:data.error",
+        "json:error",
+        "json:errors[0].detail",
+        "json:errors[0].message",
+        "json:message",
+        "json:status_txt",
+        r"regex:(?is)<title>(.*?)</title>",
+    ];
+    PLACES.iter().map(|place| Extractor::new(place).expect("the usual places are valid extractors")).collect()
+});
+
+/// What a verdict needs to know besides the answer.
+pub(super) struct Judge<'a> {
+    pub(super) host: &'a str,
+    pub(super) recipe: &'a Recipe,
+    pub(super) redactor: &'a Redactor,
+}
+
+impl Judge<'_> {
+    /// Whether `answer` is one that the next step, or the links, can be made of.
+    pub(super) fn accept(&self, answer: &Answer, expects_json: bool, now: WallTime) -> Result<(), Box<Failure>> {
+        let refused = answer.json().and_then(|json| json.get("success")) == Some(&Value::Bool(false));
+        if (200..300).contains(&answer.status) && !refused && (!expects_json || answer.json().is_some()) {
+            return Ok(());
+        }
+        Err(Box::new(self.refusal(answer, now, None)))
+    }
+
+    /// The links that `scope` gives.
+    pub(super) fn links(&self, scope: &Scope, answer: &Answer, now: WallTime) -> Result<Links, Box<Failure>> {
+        let spec = &self.recipe.result;
+        let problem = |what: &str| Box::new(self.refusal(answer, now, Some(what)));
+        let raw = spec.url.render(scope).map_err(|_| problem("without a link"))?;
+        let url = link(&raw).map_err(|error| problem(&format!("with a link that cannot be used: {error}")))?;
+        let optional = |template: &Option<Template>| {
+            template.as_ref().and_then(|template| template.render(scope).ok()).and_then(|text| link(&text).ok())
+        };
+        let links = Links {
+            thumb: optional(&spec.thumb),
+            image: optional(&spec.image),
+            delete_url: optional(&spec.delete_url),
+            url,
+        };
+        let fake = |text: &String| spec.fake.as_ref().is_some_and(|fake| fake.is_match(text));
+        if fake(&links.url) || links.thumb.as_ref().is_some_and(fake) {
+            return Err(problem("with a link that leads nowhere: the image was not stored"));
+        }
+        Ok(links)
+    }
+
+    /// An answer that is no success. `what` says what is wrong with one that claims to be.
+    fn refusal(&self, answer: &Answer, now: WallTime, what: Option<&str>) -> Failure {
+        let status = StatusCode::from_u16(answer.status).ok();
+        let reason = status.and_then(|status| status.canonical_reason()).unwrap_or("");
+        let retry_after = retry_after(answer, now);
+        let meaning = self.recipe.meanings.iter().find(|meaning| meaning.applies(answer.status, &answer.body));
+        let class = meaning.map_or_else(|| class_of(answer.status, retry_after.is_some()), |meaning| meaning.class);
+        let mut message = format!("{} answered {} {reason}", self.host, answer.status).trim_end().to_owned();
+        if (200..300).contains(&answer.status) {
+            message.push(' ');
+            message.push_str(what.unwrap_or(if answer.json().is_some() {
+                "and refused the image"
+            } else {
+                "with something that is not JSON"
+            }));
+        }
+        if let Some(text) = self.host_text(answer) {
+            message = format!("{message}: {text}");
+        }
+        let mut failure = Failure::new(class, Phase::Parse, message);
+        failure.advice =
+            meaning.and_then(|meaning| meaning.advice.clone()).or_else(|| self.advice(class, answer.status));
+        failure.http_status = Some(answer.status);
+        failure.response_head =
+            Some(self.redactor.clean(&answer.body, Failure::RESPONSE_HEAD)).filter(|head| !head.is_empty());
+        failure.retry_after = retry_after;
+        failure
+    }
+
+    fn host_text(&self, answer: &Answer) -> Option<String> {
+        let found = self.recipe.messages.iter().chain(USUAL_MESSAGES.iter()).find_map(|place| place.find(answer))?;
+        Some(self.redactor.clean(&found, HOST_TEXT_LIMIT))
+    }
+
+    fn advice(&self, class: ErrorClass, status: u16) -> Option<String> {
+        match (class, status) {
+            (ErrorClass::Account, _) => Some(format!("check the keys and the account in [host.{}]", self.host)),
+            (ErrorClass::File, 413) => Some("the file is too large for this host".into()),
+            (ErrorClass::File, _) => Some("this host does not take such files".into()),
+            (ErrorClass::BadResponse, 300..=399) => {
+                Some(format!("the site has moved or wants a login: check `base_url` in [host.{}]", self.host))
+            }
+            (ErrorClass::BadResponse, 404 | 405) => Some(format!("check `base_url` in [host.{}]", self.host)),
+            _ => None,
+        }
+    }
+
+    /// The failure of an exchange that did not end with an answer. `carries_file`: an answer that is missing after the
+    /// last byte may have been a success.
+    pub(super) fn broken(&self, trouble: &Trouble, phase: Phase, all_sent: bool, carries_file: bool) -> Failure {
+        let after_last_byte = all_sent && carries_file;
+        let (class, phase, timed_out, what) = match trouble {
+            Trouble::File(error) => {
+                let message = format!("the file could not be read to its end while it was sent: {error}");
+                return Failure::new(ErrorClass::Io, Phase::Send, message)
+                    .advise("it was changed, or the disk has a problem");
+            }
+            Trouble::TooLarge => {
+                let message = format!("{} sent an answer larger than {ANSWER_LIMIT} bytes", self.host);
+                return Failure::new(ErrorClass::BadResponse, Phase::Response, message);
+            }
+            Trouble::Connect { timed_out, reason } => {
+                (ErrorClass::Connect, Phase::Connect, *timed_out, format!("could not be reached: {reason}"))
+            }
+            Trouble::Broken(reason) => (ErrorClass::Connect, phase, false, format!("broke the connection: {reason}")),
+            Trouble::Stall(limit) => (ErrorClass::Stall, phase, true, format!("moved no byte for {limit:?}")),
+            Trouble::Timeout(limit) => {
+                (ErrorClass::Timeout, phase, true, format!("did not finish the request within {limit:?}"))
+            }
+        };
+        let reached = !matches!(trouble, Trouble::Connect { .. });
+        let mut message = self.redactor.clean(&format!("{} {what}", self.host), HOST_TEXT_LIMIT);
+        let mut failure = if reached && after_last_byte {
+            message.push_str("; every byte had been sent, so the image may be on the host");
+            Failure::new(ErrorClass::UnknownOutcome, Phase::Response, message)
+                .advise("a later try may store it there a second time")
+        } else {
+            Failure::new(class, phase, message)
+        };
+        failure.timed_out = timed_out;
+        failure
+    }
+}
+
+/// What a status means that the recipe does not explain.
+fn class_of(status: u16, has_retry_after: bool) -> ErrorClass {
+    match status {
+        401 | 402 | 403 | 407 => ErrorClass::Account,
+        413 | 415 => ErrorClass::File,
+        429 => ErrorClass::RateLimited,
+        503 if has_retry_after => ErrorClass::RateLimited,
+        // Everything else, known or not, may be better next time.
+        _ => ErrorClass::BadResponse,
+    }
+}
+
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), at most [`RETRY_AFTER_LIMIT`]. A date is compared
+/// with the answer's own `Date`, because our clock may be wrong; with ours if there is none.
+fn retry_after(answer: &Answer, now: WallTime) -> Option<Duration> {
+    let text = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let date = |text: &str| httpdate::parse_http_date(text).ok();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = date(text)?;
+            let ours = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
+            let from = answer.headers.get(DATE).and_then(|value| value.to_str().ok()).and_then(date).unwrap_or(ours);
+            until.duration_since(from).unwrap_or_default()
+        }
+    };
+    Some(wait.min(RETRY_AFTER_LIMIT))
+}

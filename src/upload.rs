@@ -1,0 +1,108 @@
+//! One attempt, told top to bottom: open, still the same file?, send before the deadline, still the same file?, outcome.
+//!
+//! The deadline is hard: when it passes, the host's future is dropped, and dropping it closes its sockets and the file.
+//! Nothing runs on. Whatever happens is an [`Outcome`]; a panic in a host is that file's failure.
+
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use icu_normalizer::ComposingNormalizerBorrowed;
+use tokio::time::{Instant, timeout_at};
+
+use crate::clock::human;
+use crate::host::{Host, Progress, Source, Upload};
+use crate::job::{ErrorClass, Failure, ImageFacts, Job, Outcome, Phase};
+
+/// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now.
+pub async fn attempt(
+    host: &dyn Host,
+    job: &Job,
+    image: ImageFacts,
+    progress: Arc<Progress>,
+    file_timeout: Duration,
+) -> Outcome {
+    let deadline = Instant::now() + file_timeout;
+    let source = match timeout_at(deadline, open(job, image)).await {
+        Ok(Ok(source)) => Arc::new(source),
+        Ok(Err(outcome)) => return outcome,
+        Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
+    };
+    let upload = Upload { job: job.id, source: Arc::clone(&source), image, progress: Arc::clone(&progress), deadline };
+    let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
+    let result = match timeout_at(deadline, sending).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_panic)) => Err(panicked(&progress)),
+        Err(_) => Err(deadline_passed(&progress, file_timeout)),
+    };
+    // A file that was written to while it was sent is half old and half new on the host, whatever the host answered; and
+    // a file that became shorter made the attempt fail for no fault of the host.
+    let changed = source.fingerprint().map_or(true, |now| now != job.fingerprint);
+    match result {
+        Ok(links) if changed => Outcome::Changed { links: Some(links) },
+        Err(_) if changed => Outcome::Changed { links: None },
+        Ok(links) => Outcome::Uploaded(links),
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+/// Opens the file, if it is still the one that was inspected.
+async fn open(job: &Job, image: ImageFacts) -> Result<Source, Outcome> {
+    let (path, name) = (job.path.clone(), wire_name(&job.name));
+    let opened = tokio::task::spawn_blocking(move || Source::open(&path, name, image.kind)).await;
+    match opened {
+        Ok(Ok((source, fingerprint))) if fingerprint == job.fingerprint => Ok(source),
+        Ok(Ok(_)) => Err(Outcome::Changed { links: None }),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Err(Outcome::Vanished),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Outcome::Changed { links: None }),
+        Ok(Err(error)) => Err(Outcome::Failed(
+            Failure::new(ErrorClass::Io, Phase::Inspect, format!("cannot read the file: {error}"))
+                .advise("check that the user pixchute runs as may read it"),
+        )),
+        Err(_) => {
+            Err(Outcome::Failed(Failure::new(ErrorClass::Io, Phase::Inspect, "reading the file was interrupted")))
+        }
+    }
+}
+
+/// The file name that hosts see: no folders, Unicode NFC, lossy where it is not UTF-8.
+fn wire_name(name: &Path) -> String {
+    let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy();
+    ComposingNormalizerBorrowed::new_nfc().normalize(&name).into_owned()
+}
+
+/// The failure of an attempt that was cut at its deadline. After the last byte nobody knows whether the host has it.
+fn deadline_passed(progress: &Progress, file_timeout: Duration) -> Failure {
+    let phase = progress.phase();
+    let limit = human(file_timeout);
+    let answer_lost = progress.all_sent() && matches!(phase, Phase::Send | Phase::Response);
+    let mut failure = if answer_lost {
+        let message = format!(
+            "no complete answer within file_timeout = {limit} after all {} bytes were sent: the image may be on the host",
+            progress.total()
+        );
+        Failure::new(ErrorClass::UnknownOutcome, Phase::Response, message)
+    } else {
+        let message = format!(
+            "not finished within file_timeout = {limit}; the attempt was in phase {} with {} of {} bytes sent",
+            phase.name(),
+            progress.sent(),
+            progress.total()
+        );
+        Failure::new(ErrorClass::Timeout, phase, message)
+    };
+    failure.timed_out = true;
+    failure.sent = progress.sent();
+    failure
+}
+
+fn panicked(progress: &Progress) -> Failure {
+    let class = if progress.all_sent() { ErrorClass::UnknownOutcome } else { ErrorClass::Io };
+    Failure::new(class, progress.phase(), "pixchute failed inside this attempt (a bug): the log has the details")
+        .advise("please report it with the lines that the log shows at this time")
+}
+
+#[cfg(test)]
+mod tests;

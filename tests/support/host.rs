@@ -1,0 +1,336 @@
+//! A scripted pixhost on loopback: speaks its contract strictly, misbehaves on demand, and keeps its own record of what
+//! it received. One thread per connection, no runtime.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A request as it arrived, whole.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// `POST /images HTTP/1.1`
+    pub line: String,
+    pub headers: HashMap<String, String>,
+    /// Text fields in order.
+    pub fields: Vec<(String, String)>,
+    /// Name and content of the file part; it must be the last.
+    pub file_name: String,
+    pub file: Vec<u8>,
+}
+
+/// What the host does with a connection.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Status, further header lines, body.
+    Answer(u16, String, String),
+    /// The answer of pixhost for a stored image.
+    Stored,
+    /// The same after this time.
+    StoredAfter(Duration),
+    /// Reads everything and never answers.
+    Silent,
+    /// Does not even read the body: stops after the head.
+    SilentInBody,
+    /// Says nothing from the moment of accepting, reads nothing.
+    SilentAfterAccept,
+    /// An answer whose body never ends.
+    Endless,
+    /// A reset in the middle of the request's body.
+    Reset,
+    /// Half of an answer's body, then silence.
+    HalfAnswer,
+}
+
+type Script = dyn Fn(&str) -> Reply + Send + Sync;
+
+struct State {
+    script: Box<Script>,
+    received: Mutex<Vec<Received>>,
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+    accepted: AtomicUsize,
+    ended: AtomicBool,
+}
+
+/// The host. `script` gets the name of the file and says what to do (before the body is read for the silent ones).
+pub struct FakeHost {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+impl FakeHost {
+    pub fn start(script: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(State {
+            script: Box::new(script),
+            received: Mutex::default(),
+            open: AtomicUsize::new(0),
+            most_open: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if accepting.ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                let state = Arc::clone(&accepting);
+                std::thread::spawn(move || serve(&state, stream));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// A host that stores everything.
+    pub fn well() -> Self {
+        Self::start(|_| Reply::Stored)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn received(&self) -> Vec<Received> {
+        self.state.received.lock().expect("no panic inside").clone()
+    }
+
+    /// How often a file of this name arrived whole.
+    pub fn times(&self, name: &str) -> usize {
+        self.state.received.lock().expect("no panic inside").iter().filter(|r| r.file_name == name).count()
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.state.open.load(Ordering::SeqCst)
+    }
+
+    pub fn most_open(&self) -> usize {
+        self.state.most_open.load(Ordering::SeqCst)
+    }
+
+    pub fn accepted(&self) -> usize {
+        self.state.accepted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for FakeHost {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn serve(state: &State, stream: TcpStream) {
+    state.accepted.fetch_add(1, Ordering::SeqCst);
+    let open = state.open.fetch_add(1, Ordering::SeqCst) + 1;
+    state.most_open.fetch_max(open, Ordering::SeqCst);
+    let _ = converse(state, &stream);
+    let _ = stream.shutdown(Shutdown::Both);
+    state.open.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Requests on one connection, until somebody closes it.
+fn converse(state: &State, stream: &TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::with_capacity(256 * 1024, stream);
+    if matches!((state.script)(""), Reply::SilentAfterAccept) {
+        return until_closed(&mut reader, false);
+    }
+    loop {
+        let Some((line, headers)) = read_head(&mut reader)? else { return Ok(()) };
+        let length: usize = headers.get("content-length").and_then(|l| l.parse().ok()).expect("a Content-Length");
+        assert!(!headers.contains_key("transfer-encoding"), "a known length is announced, not chunked");
+        let (peeked, name) = peek_name(&mut reader, length)?;
+        match (state.script)(&name) {
+            Reply::SilentInBody => {
+                // Keep the window shut, notice the end all the same: a closed connection makes a write fail.
+                return until_gone(stream);
+            }
+            Reply::Reset => return reset(stream),
+            reply => {
+                let mut body = peeked;
+                let missing = length - body.len();
+                let mut rest = vec![0; missing];
+                reader.read_exact(&mut rest)?;
+                body.extend(rest);
+                state.received.lock().expect("no panic inside").push(parse(&line, headers, &body));
+                if !answer(state, stream, &mut reader, &name, &reply)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Carries out a reply; false when the connection is over.
+fn answer(
+    state: &State,
+    mut stream: &TcpStream,
+    reader: &mut BufReader<&TcpStream>,
+    name: &str,
+    reply: &Reply,
+) -> std::io::Result<bool> {
+    match reply {
+        Reply::Stored => stream.write_all(stored(name).as_bytes())?,
+        Reply::StoredAfter(time) => {
+            std::thread::sleep(*time);
+            stream.write_all(stored(name).as_bytes())?;
+        }
+        Reply::Answer(status, headers, body) => stream.write_all(http(*status, headers, body).as_bytes())?,
+        Reply::Endless => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"name\": \"")?;
+            while !state.ended.load(Ordering::SeqCst) {
+                stream.write_all(&[b'x'; 65_536])?;
+            }
+            return Ok(false);
+        }
+        Reply::HalfAnswer => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"na")?;
+            until_closed(reader, true)?;
+            return Ok(false);
+        }
+        Reply::Silent | Reply::SilentInBody | Reply::SilentAfterAccept | Reply::Reset => {
+            until_closed(reader, true)?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What pixhost answers for a stored image.
+pub fn stored(name: &str) -> String {
+    let body = format!(
+        "{{\"name\":\"{name}\",\"show_url\":\"https:\\/\\/pixhost.to\\/show\\/7\\/1_{name}\",\"th_url\":\"https:\\/\\/t7.pixhost.to\\/thumbs\\/7\\/1_{name}\"}}"
+    );
+    http(200, "content-type: application/json\r\n", &body)
+}
+
+fn http(status: u16, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Waits until the other side closes. With `read` it takes in what comes, without it keeps the window shut.
+fn until_closed(reader: &mut impl Read, read: bool) -> std::io::Result<()> {
+    let mut buffer = [0; 4_096];
+    if !read {
+        // One byte at a time, seldom: enough to see the end, too little to open the window.
+        loop {
+            std::thread::sleep(Duration::from_millis(20));
+            if reader.read(&mut buffer[..1])? == 0 {
+                return Ok(());
+            }
+        }
+    }
+    while reader.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+/// Waits until the connection is gone without reading: `peek` sees a reset, and an end once nothing is buffered.
+fn until_gone(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nonblocking(true)?;
+    loop {
+        std::thread::sleep(Duration::from_millis(20));
+        if stream.take_error()?.is_some() {
+            return Ok(());
+        }
+        let state = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let port = format!(":{:04X} ", stream.peer_addr()?.port());
+        let established = state.lines().any(|l| l.split_whitespace().nth(2).is_some_and(|r| format!("{r} ").ends_with(&port)) && l.split_whitespace().nth(3) == Some("01"));
+        if !established {
+            return Ok(());
+        }
+    }
+}
+
+fn reset(stream: &TcpStream) -> std::io::Result<()> {
+    // Unread data at close makes the kernel send a reset.
+    stream.shutdown(Shutdown::Both)
+}
+
+type Head = (String, HashMap<String, String>);
+
+fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<Head>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut headers = HashMap::new();
+    loop {
+        let mut header = String::new();
+        if reader.read_line(&mut header)? == 0 {
+            return Ok(None);
+        }
+        let Some((name, value)) = header.trim_end().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    Ok(Some((line.trim_end().to_owned(), headers)))
+}
+
+/// Reads as much of the body as it takes to know the file's name.
+fn peek_name(reader: &mut impl Read, length: usize) -> std::io::Result<(Vec<u8>, String)> {
+    let mut body = Vec::new();
+    while body.len() < length {
+        let mut byte = [0; 512];
+        let want = (length - body.len()).min(byte.len());
+        let got = reader.read(&mut byte[..want])?;
+        if got == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        body.extend(&byte[..got]);
+        let text = String::from_utf8_lossy(&body);
+        if let Some(start) = text.find("filename=\"") {
+            if let Some(end) = text[start + 10..].find('"') {
+                let name = text[start + 10..start + 10 + end].to_owned();
+                return Ok((body, name));
+            }
+        }
+    }
+    Ok((body, String::new()))
+}
+
+/// Takes a multipart body apart, strictly: text fields first, one file, last.
+fn parse(line: &str, headers: HashMap<String, String>, body: &[u8]) -> Received {
+    let kind = headers.get("content-type").expect("a content type");
+    let boundary = kind.split("boundary=").nth(1).expect("a boundary").trim_matches('"');
+    let delimiter = format!("\r\n--{boundary}").into_bytes();
+    let mut padded = b"\r\n".to_vec();
+    padded.extend(body);
+    let mut received =
+        Received { line: line.to_owned(), headers: headers.clone(), fields: Vec::new(), file_name: String::new(), file: Vec::new() };
+    let mut rest = &padded[find(&padded, &delimiter).expect("the first boundary") + delimiter.len()..];
+    while !rest.starts_with(b"--") {
+        let part_end = find(rest, &delimiter).expect("the next boundary");
+        let part = &rest[2..part_end];
+        let head_end = find(part, b"\r\n\r\n").expect("the end of a part's head");
+        let (head, content) = (String::from_utf8_lossy(&part[..head_end]).into_owned(), &part[head_end + 4..]);
+        let name = quoted(&head, "; name=\"").expect("a field name");
+        assert!(received.file_name.is_empty(), "the file is the last part");
+        match quoted(&head, "filename=\"") {
+            Some(file_name) => {
+                received.file_name = file_name;
+                received.file = content.to_vec();
+            }
+            None => received.fields.push((name, String::from_utf8_lossy(content).into_owned())),
+        }
+        rest = &rest[part_end + delimiter.len()..];
+    }
+    assert_eq!(rest, b"--\r\n", "the body ends with the last boundary");
+    received
+}
+
+fn quoted(head: &str, before: &str) -> Option<String> {
+    let start = head.find(before)? + before.len();
+    Some(head[start..start + head[start..].find('"')?].to_owned())
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

@@ -1,0 +1,241 @@
+//! What the tests of the real binary share: a place to live in, a scripted host, images, and waiting with a deadline.
+#![expect(dead_code, reason = "every test binary uses its own part of it")]
+
+pub mod host;
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a test waits for something that should happen soon: far longer than it takes, for a loaded machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A home of its own for one agent: configuration, state, data, drop folder.
+pub struct Home {
+    pub dir: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir_all(dir.path().join("drop")).expect("a drop folder");
+        fs::create_dir_all(dir.path().join("run")).expect("a runtime folder");
+        Self { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The drop folder.
+    pub fn drop(&self) -> PathBuf {
+        self.path("drop")
+    }
+
+    /// Writes the configuration: one folder for `host`, fast settling, and `more`.
+    pub fn configure(&self, host: &host::FakeHost, more: &str) -> PathBuf {
+        let text = format!(
+            "{more}\n[server]\nlisten = \"off\"\n[[folder]]\npath = {:?}\nhost = \"pixhost\"\nsettle = \"200ms\"\n[host.pixhost]\nbase_url = \"{}\"\n",
+            self.drop(),
+            host.url()
+        );
+        self.write_config(&text)
+    }
+
+    pub fn write_config(&self, text: &str) -> PathBuf {
+        let path = self.path("config.toml");
+        fs::write(&path, text).expect("writes the configuration");
+        path
+    }
+
+    /// A command with this home and nothing of the real user's.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pixchute"));
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.path())
+            .env("XDG_CONFIG_HOME", self.path("xdg-config"))
+            .env("XDG_STATE_HOME", self.path("xdg-state"))
+            .env("XDG_DATA_HOME", self.path("xdg-data"))
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .current_dir(self.dir.path());
+        command
+    }
+
+    /// Starts the agent with the configuration of this home; its log goes to `agent.log`.
+    pub fn start(&self) -> Agent {
+        self.start_with(&["--config", "config.toml", "run"])
+    }
+
+    pub fn start_with(&self, arguments: &[&str]) -> Agent {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
+        let child = self
+            .command()
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        Agent { child, log: self.path("agent.log") }
+    }
+
+    /// Runs a command to its end: exit code, stdout, stderr.
+    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.command().args(arguments).output().expect("the binary runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Puts a file into the drop folder by renaming it in, complete at once.
+    pub fn drop_file(&self, name: &str, bytes: &[u8]) {
+        let waiting = self.path("not-yet");
+        fs::write(&waiting, bytes).expect("writes a file");
+        let target = self.drop().join(name);
+        fs::create_dir_all(target.parent().expect("has one")).expect("a sub-folder");
+        #[expect(clippy::disallowed_methods, reason = "tests drop files as users do")]
+        fs::rename(&waiting, &target).expect("renames it in");
+    }
+
+    /// Every whole line of the manifest.
+    pub fn manifest(&self) -> Vec<Value> {
+        manifest(&self.drop().join("manifest.jsonl"))
+    }
+
+    /// The manifest lines of one file.
+    pub fn lines_of(&self, file: &str) -> Vec<Value> {
+        self.manifest().into_iter().filter(|line| line["file"] == file).collect()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("agent.log")).unwrap_or_default()
+    }
+}
+
+/// Every whole line of a manifest.
+pub fn manifest(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("a broken line ({error}): {line}")))
+        .collect()
+}
+
+/// A running agent; killed when dropped.
+pub struct Agent {
+    pub child: Child,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Waits until the agent has logged that it is ready.
+    pub fn ready(self) -> Self {
+        wait_for("the agent to be ready", || self.log_text().contains("agent-ready"));
+        self
+    }
+
+    pub fn log_text(&self) -> String {
+        let mut text = String::new();
+        if let Ok(mut file) = fs::File::open(&self.log) {
+            let _ = file.read_to_string(&mut text);
+        }
+        text
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success(), "kill {signal}");
+    }
+
+    /// Asks it to stop and waits for it.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal("-TERM");
+        self.wait()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kills it");
+        self.child.wait().expect("reaps it");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_for("the agent to end", || {
+            status = self.child.try_wait().expect("asks for its state");
+            status.is_some()
+        });
+        status.expect("just seen")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `condition` holds, for [`SOON`] at most.
+pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_for_within(SOON, what, condition);
+}
+
+/// Waits until `condition` holds, for `limit` at most.
+#[expect(clippy::disallowed_methods, reason = "tests measure real time")]
+pub fn wait_for_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let began = SystemTime::now();
+    while !condition() {
+        assert!(began.elapsed().unwrap_or_default() < limit, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A small valid PNG; different for every seed.
+pub fn png(seed: u32) -> Vec<u8> {
+    let [a, b, c, d] = seed.to_le_bytes();
+    let image = image::RgbImage::from_fn(8, 8, |x, y| {
+        image::Rgb([a ^ u8::try_from(x).expect("small"), b ^ u8::try_from(y).expect("small"), c.wrapping_add(d)])
+    });
+    encode(&image, image::ImageFormat::Png)
+}
+
+/// A small valid image of this format; different for every seed.
+pub fn picture(seed: u8, format: image::ImageFormat) -> Vec<u8> {
+    encode(&image::RgbImage::from_pixel(32, 24, image::Rgb([seed, 90, 200])), format)
+}
+
+fn encode(image: &image::RgbImage, format: image::ImageFormat) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).expect("encodes");
+    bytes.into_inner()
+}
+
+/// A valid JPEG of about `size` bytes: a small picture with comment segments in it. Different for every seed.
+pub fn jpeg(size: usize, seed: u64) -> Vec<u8> {
+    const SEGMENT: usize = 65_000;
+    let small = picture(u8::try_from(seed % 251).expect("small"), image::ImageFormat::Jpeg);
+    let mut bytes = small[..2].to_vec();
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    while bytes.len() + small.len() < size {
+        let length = (size - bytes.len() - small.len()).clamp(16, SEGMENT);
+        bytes.extend([0xFF, 0xFE]);
+        bytes.extend(u16::try_from(length + 2).expect("a segment").to_be_bytes());
+        for _ in 0..length {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            // Never 0xFF, so that nothing in it looks like a marker.
+            bytes.push(u8::try_from(state % 255).expect("below 255"));
+        }
+    }
+    bytes.extend(&small[2..]);
+    bytes
+}
