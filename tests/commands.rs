@@ -92,7 +92,11 @@ fn a_configuration_that_is_not_there_ends_with_78_and_names_it() {
     }
 }
 
-const LINE: &str = r#"{"v":1,"seq":1,"job":"x","at":"2020-01-02T12:00:00.123Z","status":"uploaded","file":"a\u001b[31m.jpg","url":"https://h.example/1"}"#;
+const LINE: &str = concat!(
+    r#"{"v":1,"seq":1,"job":"01JD0000000000000000000000","at":"2020-01-02T12:00:00.123Z","status":"uploaded","#,
+    r#""file":"a\u001b[31m.jpg","folder":"/d","host":"h","url":"https://h.example/1","thumb":null,"image":null,"#,
+    r#""bytes":1,"mime":null,"width":null,"height":null,"blake3":null,"attempts":1,"requeues":0,"duration_ms":1}"#,
+);
 
 #[test]
 fn tail_reads_manifests_without_an_agent() {

@@ -1,6 +1,5 @@
 //! The gallery and the control socket, over real sockets, with a fake agent and a ledger of fixed rows.
 
-use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -15,8 +14,10 @@ use pixchute::control::model::PoolStatus;
 use pixchute::control::server::{self, BindError, State};
 use pixchute::control::{Request, Requests, Retried, RetryWhat, Status};
 use pixchute::host::local::Store;
-use pixchute::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Stage};
-use pixchute::ledger::{Answer, Census, Due, Durability, HostPause, Ledger, Write};
+use pixchute::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Links, Stage};
+use pixchute::ledger::memory::MemoryLedger;
+use pixchute::ledger::{Durability, Ledger, Write};
+use pixchute::record::{self, Record};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,69 +25,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Rows that never change.
-struct Rows(Vec<Job>);
-
-fn answer<T: Send + 'static>(value: T) -> Answer<T> {
-    Box::pin(ready(Ok(value)))
-}
-
-impl Ledger for Rows {
-    fn write(&self, _: Vec<Write>, _: Durability) -> Answer<()> {
-        answer(())
-    }
-
-    fn start(&self, _: Job, _: bool) -> Answer<Option<Job>> {
-        answer(None)
-    }
-
-    fn at_path(&self, _: PathBuf) -> Answer<Option<Job>> {
-        answer(None)
-    }
-
-    fn job(&self, _: JobId) -> Answer<Option<Job>> {
-        answer(None)
-    }
-
-    fn due(&self, _: String, _: WallTime, _: usize) -> Answer<Due> {
-        answer(Due::default())
-    }
-
-    fn unfinished(&self, _: Option<JobId>, _: usize) -> Answer<Vec<Job>> {
-        answer(Vec::new())
-    }
-
-    fn jobs(&self, stage: Option<Stage>, before: Option<JobId>, limit: usize) -> Answer<Vec<Job>> {
-        let wanted =
-            |job: &&Job| stage.is_none_or(|stage| job.stage == stage) && before.is_none_or(|before| job.id < before);
-        let mut jobs: Vec<Job> = self.0.iter().filter(wanted).cloned().collect();
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
-        jobs.truncate(limit);
-        answer(jobs)
-    }
-
-    fn census(&self) -> Answer<Vec<Census>> {
-        let row = |job: &Job| Census {
-            folder: job.folder.clone(),
-            host: job.host.clone(),
-            stage: job.stage,
-            count: 1,
-            oldest: job.queued_at,
-        };
-        answer(self.0.iter().map(row).collect())
-    }
-
-    fn last_seq(&self) -> Answer<u64> {
-        answer(0)
-    }
-
-    fn pauses(&self) -> Answer<Vec<HostPause>> {
-        answer(Vec::new())
-    }
-}
-
-fn job(number: u64, name: &str, stage: Stage, record: &str) -> Job {
-    Job {
+fn job(number: u64, name: &str, stage: Stage, links: Option<Links>) -> Job {
+    let mut job = Job {
         id: format!("01JD{number:022}").parse().expect("a ULID"),
         folder: PathBuf::from("/home/a/Drop"),
         name: PathBuf::from(name),
@@ -100,14 +40,19 @@ fn job(number: u64, name: &str, stage: Stage, record: &str) -> Job {
         unknown_outcomes: 0,
         queued_at: WallTime::from_millis(1_795_435_200_000),
         not_before: None,
-        record: Some(record.into()),
+        record: None,
         pending: false,
-    }
+    };
+    job.record = links.map(|links| {
+        let at = WallTime::from_millis(1_795_435_200_000);
+        Record::of(&job, number, at, record::Status::Uploaded).with_links(links).json()
+    });
+    job
 }
 
-fn record(url: &str, thumb: &str) -> String {
-    serde_json::json!({"v": 1, "url": url, "thumb": thumb, "image": null, "delete_url": "https://h.example/delete/me"})
-        .to_string()
+fn links(url: &str, thumb: &str) -> Option<Links> {
+    let delete_url = Some("https://h.example/delete/me".to_owned());
+    Some(Links { url: url.into(), thumb: Some(thumb.into()), image: None, delete_url })
 }
 
 fn status() -> Status {
@@ -168,8 +113,11 @@ impl Bench {
         let address = people.base_url().trim_start_matches("http://").parse().expect("an address");
         let socket = dir.path().join("run/control.sock");
         let control = server::bind_control(&socket).expect("a socket");
+        let ledger = MemoryLedger::new();
+        let rows = jobs.into_iter().map(|job| Write::Put(Box::new(job))).collect();
+        ledger.write(rows, Durability::Process).await.expect("written");
         let state = State {
-            ledger: Arc::new(Rows(jobs)),
+            ledger: Arc::new(ledger),
             handle,
             store: Some(Store::open(dir.path()).expect("a store")),
             folders: vec![PathBuf::from("/home/a/<Drop>")],
@@ -223,14 +171,9 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn the_gallery_shows_what_was_uploaded_with_links_to_copy() {
     let jobs = vec![
-        job(
-            1,
-            "trip/IMG_1.jpg",
-            Stage::Done,
-            &record("http://127.0.0.1:8421/i/a.jpg", "http://127.0.0.1:8421/t/a.jpg"),
-        ),
-        job(2, "resting.jpg", Stage::Cooling, "{}"),
-        job(3, "bad.jpg", Stage::Failed, "{}"),
+        job(1, "trip/IMG_1.jpg", Stage::Done, links("http://127.0.0.1:8421/i/a.jpg", "http://127.0.0.1:8421/t/a.jpg")),
+        job(2, "resting.jpg", Stage::Cooling, None),
+        job(3, "bad.jpg", Stage::Failed, None),
     ];
     let bench = Bench::start(jobs).await;
     let reply = bench.get("/").await;
@@ -258,9 +201,9 @@ async fn the_gallery_shows_what_was_uploaded_with_links_to_copy() {
 async fn hostile_names_and_links_stay_text() {
     let name = "<script>alert(1)</script>\"'.jpg";
     let jobs = vec![
-        job(1, name, Stage::Done, &record("javascript:alert(1)", "javascript:alert(2)")),
-        job(2, name, Stage::Done, &record("https://h.example/\"><script>", "data:image/svg+xml,<svg onload=alert(3)>")),
-        job(3, "no-json", Stage::Done, "{torn"),
+        job(1, name, Stage::Done, links("javascript:alert(1)", "javascript:alert(2)")),
+        job(2, name, Stage::Done, links("https://h.example/\"><script>", "data:image/svg+xml,<svg onload=alert(3)>")),
+        Job { record: Some("{torn".into()), ..job(3, "no-json", Stage::Done, None) },
     ];
     let bench = Bench::start(jobs).await;
     let reply = bench.get("/").await;
@@ -272,7 +215,7 @@ async fn hostile_names_and_links_stay_text() {
 
 #[tokio::test]
 async fn the_gallery_is_paged_and_an_empty_one_says_where_to_drop() {
-    let jobs = (1..=61).map(|n| job(n, &format!("n{n}.jpg"), Stage::Done, &record("https://h.example/", ""))).collect();
+    let jobs = (1..=61).map(|n| job(n, &format!("n{n}.jpg"), Stage::Done, links("https://h.example/", ""))).collect();
     let bench = Bench::start(jobs).await;
     let first = bench.get("/").await;
     assert!(first.text().contains("n61.jpg") && first.text().contains("n2.jpg") && !first.text().contains(">n1.jpg"));
@@ -337,7 +280,7 @@ async fn images_are_served_and_nothing_else() {
 
 #[tokio::test]
 async fn the_client_and_the_agent_understand_each_other() {
-    let jobs = (1..=3).map(|n| job(n, &format!("n{n}.jpg"), Stage::Failed, &record("https://h/", ""))).collect();
+    let jobs = (1..=3).map(|n| job(n, &format!("n{n}.jpg"), Stage::Failed, links("https://h/", ""))).collect();
     let bench = Bench::start(jobs).await;
     let client = &bench.client;
     assert_eq!(client.get::<Status>("/v1/status").await.expect("a status"), status());

@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
 
 use super::out::{Out, Paint, Stop, safe};
 use super::{Exit, Threads, client, config_or_default, wait};
-use crate::clock::Clock;
+use crate::clock::{Clock, WallTime};
 use crate::control::model::Status;
 use crate::record::follow::Follower;
+use crate::record::{self, Record};
 
 /// Time between two looks at the manifests: a link is shown within a second of its upload.
 const POLL: Duration = Duration::from_millis(300);
@@ -48,7 +48,7 @@ pub(super) fn run(args: &TailArgs, file: Option<&Path>, out: &mut Out) -> Result
         followers.push((path, follower));
         lines.extend(last);
     }
-    lines.sort_by_cached_key(|line| Line::parse(line).map(|line| line.at));
+    lines.sort_by_cached_key(|line| Record::parse(line.as_bytes()).map(|record| record.at).ok());
     lines.drain(..lines.len().saturating_sub(args.lines));
     show(&lines, out)?;
     if !args.follow {
@@ -86,48 +86,23 @@ fn manifests(dirs: &[PathBuf], file: Option<&Path>) -> Result<Vec<PathBuf>, Stop
 
 fn show(lines: &[String], out: &mut Out) -> Result<(), Stop> {
     let zone = TimeZone::system();
-    let now = Timestamp::from_millisecond(Clock::System.now().millis()).unwrap_or_default();
-    let today = now.to_zoned_datetime(zone.clone()).date();
+    let today = timestamp(Clock::System.now()).to_zoned_datetime(zone.clone()).date();
     for line in lines {
         out.print(&readable(line, &zone, today, out.paint))?;
     }
     Ok(())
 }
 
-/// What is shown of a manifest line; all else is passed over.
-#[derive(Debug, Deserialize)]
-struct Line {
-    at: Timestamp,
-    status: String,
-    file: String,
-    url: Option<String>,
-    error: Option<LineError>,
-}
-
-#[derive(Debug, Deserialize)]
-struct LineError {
-    message: String,
-    #[serde(default)]
-    next_try_at: Option<Timestamp>,
-    #[serde(default)]
-    advice: Option<String>,
-}
-
-impl Line {
-    fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str(line).ok()
-    }
-}
-
 fn readable(line: &str, zone: &TimeZone, today: Date, paint: Paint) -> String {
-    let Some(record) = Line::parse(line) else {
+    let Ok(record) = Record::parse(line.as_bytes()) else {
         return format!("{}\n", paint.warn(&format!("unreadable line: {}", safe(line))));
     };
     let time = local(record.at, zone, today);
-    let status = match record.status.as_str() {
-        status @ ("uploaded" | "linked") => paint.good(&format!("{status:<8}")),
-        status @ ("timeout" | "deferred") => paint.warn(&format!("{status:<8}")),
-        other => paint.bad(&format!("{:<8}", safe(other))),
+    let word = format!("{:<8}", record.status.name());
+    let status = match record.status {
+        record::Status::Uploaded | record::Status::Linked => paint.good(&word),
+        record::Status::Timeout | record::Status::Deferred => paint.warn(&word),
+        record::Status::Failed => paint.bad(&word),
     };
     let mut text = format!("{} {status} {}", paint.dim(&time), safe(&record.file));
     if let Some(url) = &record.url {
@@ -146,9 +121,14 @@ fn readable(line: &str, zone: &TimeZone, today: Date, paint: Paint) -> String {
     text
 }
 
+/// A moment beyond the calendar (a damaged record) is shown as the epoch.
+fn timestamp(at: WallTime) -> Timestamp {
+    Timestamp::from_millisecond(at.millis()).unwrap_or_default()
+}
+
 /// The time of day here, with the date unless it is today.
-fn local(at: Timestamp, zone: &TimeZone, today: Date) -> String {
-    let at = at.to_zoned_datetime(zone.clone());
+fn local(at: WallTime, zone: &TimeZone, today: Date) -> String {
+    let at = timestamp(at).to_zoned_datetime(zone.clone());
     let format = if at.date() == today { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
     at.strftime(format).to_string()
 }
@@ -161,23 +141,34 @@ mod tests {
         readable(line, &TimeZone::UTC, Date::constant(2026, 11, 23), Paint::default())
     }
 
+    fn record(status: &str, file: &str, at: &str, rest: &str) -> String {
+        format!(
+            r#"{{"v":1,"seq":1,"job":"01JD0000000000000000000000","at":"{at}","status":"{status}","file":"{file}",
+            "folder":"/d","host":"h","bytes":1,"mime":null,"width":null,"height":null,"blake3":null,"attempts":1,
+            "requeues":0,"duration_ms":1,"moved_to":null,{rest}}}"#
+        )
+    }
+
     #[test]
     fn an_upload_is_a_time_a_name_and_a_link() {
-        let line = r#"{"v":1,"seq":1,"at":"2026-11-23T12:00:00.123Z","status":"uploaded","file":"trip/IMG_1.jpg","url":"https://h.example/1"}"#;
-        assert_eq!(shown(line), "12:00:00 uploaded trip/IMG_1.jpg → https://h.example/1\n");
+        let line = record("uploaded", "trip/IMG_1.jpg", "2026-11-23T12:00:00.123Z", r#""url":"https://h.example/1""#);
+        assert_eq!(shown(&line), "12:00:00 uploaded trip/IMG_1.jpg → https://h.example/1\n");
     }
 
     #[test]
     fn a_time_out_says_why_and_when_it_goes_on() {
-        let line = r#"{"at":"2026-11-22T12:00:00Z","status":"timeout","file":"a.jpg","url":null,
-            "error":{"class":"timeout","message":"no answer within 180 s","next_try_at":"2026-11-23T12:05:00Z"}}"#;
-        assert_eq!(shown(line), "2026-11-22 12:00:00 timeout  a.jpg: no answer within 180 s (next try 12:05:00)\n");
+        let error = r#""url":null,"error":{"class":"timeout","phase":"response","message":"no answer within 180 s",
+            "next_try_at":"2026-11-23T12:05:00Z"}"#;
+        assert_eq!(
+            shown(&record("timeout", "a.jpg", "2026-11-22T12:00:00Z", error)),
+            "2026-11-22 12:00:00 timeout  a.jpg: no answer within 180 s (next try 12:05:00)\n"
+        );
     }
 
     #[test]
     fn hostile_lines_are_escaped() {
-        let line = r#"{"at":"2026-11-23T12:00:00Z","status":"failed","file":"a\u001b[2J\n.jpg","url":null}"#;
-        assert_eq!(shown(line), "12:00:00 failed   a\\u{1b}[2J\\n.jpg\n");
+        let line = record("failed", r"a\u001b[2J\n.jpg", "2026-11-23T12:00:00Z", r#""url":null"#);
+        assert_eq!(shown(&line), "12:00:00 failed   a\\u{1b}[2J\\n.jpg\n");
         assert_eq!(shown("{torn\x1b"), "unreadable line: {torn\\u{1b}\n");
     }
 }

@@ -44,7 +44,12 @@ pub fn load(explicit: Option<&Path>) -> Result<Config, ConfigError> {
     let problem = |error: std::io::Error| ConfigError {
         file: Some(file.to_owned()),
         text: String::new(),
-        problems: vec![Problem { span: 0..0, key: String::new(), message: error.to_string(), help: None }],
+        problems: vec![Problem {
+            span: 0..0,
+            key: String::new(),
+            message: format!("cannot read {}: {error}", file.display()),
+            help: None,
+        }],
     };
     let text = std::fs::read_to_string(file).map_err(problem)?;
     Ok(Config { file: Some(file.to_owned()), text, ..Config::default() })

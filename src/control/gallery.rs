@@ -3,14 +3,16 @@
 //! `maud` escapes everything; URLs pass [`texts`](super::texts) first.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, html};
 
 use super::human;
 use super::texts::Texts;
 use crate::clock::WallTime;
-use crate::job::{Job, JobId, Links, Stage};
+use crate::job::{Job, JobId, Stage};
 use crate::ledger::Census;
+use crate::record::Record;
 
 /// What the page shows.
 #[derive(Debug)]
@@ -88,8 +90,9 @@ fn counts(census: &[Census]) -> Markup {
 
 fn card(job: &Job, now: WallTime) -> Markup {
     let name = job.name.to_string_lossy();
-    let texts = job.record.as_deref().and_then(|record| serde_json::from_str::<Links>(record).ok());
-    let texts = texts.and_then(|links| Texts::of(&name, &links));
+    let record = job.record.as_deref().and_then(|record| Record::parse(record.as_bytes()).ok());
+    let uploaded_at = record.as_ref().map_or(job.queued_at, |record| record.at);
+    let texts = record.and_then(|record| record.links()).and_then(|links| Texts::of(&name, &links));
     let picture = html! {
         @match texts.as_ref().and_then(|texts| texts.thumb.as_deref()) {
             Some(thumb) => { img src=(thumb) alt="" loading="lazy" decoding="async"; }
@@ -106,7 +109,7 @@ fn card(job: &Job, now: WallTime) -> Markup {
             }
             div.facts {
                 p.name title=(name) { (name) }
-                p.about { (about(job, now)) }
+                p.about { (about(job, now.since(uploaded_at))) }
                 p.about.where title=(job.folder.display()) { (folder_name(&job.folder)) " → " (job.host) }
                 @match &texts {
                     Some(texts) => (copies(texts)),
@@ -129,12 +132,12 @@ fn copies(texts: &Texts) -> Markup {
     }
 }
 
-fn about(job: &Job, now: WallTime) -> String {
+fn about(job: &Job, age: Duration) -> String {
     let mut parts = vec![human::size(job.fingerprint.len)];
     if let Some(image) = job.image {
         parts.push(format!("{} × {}", image.width, image.height));
     }
-    parts.push(format!("{} ago", human::age(now.since(job.queued_at))));
+    parts.push(format!("{} ago", human::age(age)));
     parts.join(" · ")
 }
 
