@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What the server does with one connection's next request.
 #[derive(Clone)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// Reads the request and answers with these bytes.
     Answer(String),
     /// Accepts, reads nothing, waits for the end of the connection.
@@ -35,16 +36,16 @@ pub enum Reply {
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub at: Instant,
-    pub method: String,
-    pub target: String,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) at: Instant,
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         let value = found.next().map(|(_, value)| value.as_str());
         assert!(found.next().is_none(), "header {name} is there twice");
@@ -58,17 +59,19 @@ struct Seen {
     connections: usize,
     /// When a connection that the server left open was closed by the client.
     closed: Vec<Instant>,
+    /// Told to servers that do not read: read now, to see the end.
+    release: Arc<Notify>,
 }
 
 /// The server.
-pub struct Fake {
-    pub addr: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) addr: SocketAddr,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Fake {
     /// Answers the n-th request with the n-th reply, and all later ones with the last.
-    pub async fn start(replies: Vec<Reply>) -> Self {
+    pub(crate) async fn start(replies: Vec<Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -84,24 +87,28 @@ impl Fake {
         Self { addr, seen }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.seen.lock().unwrap().requests.clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
     }
 
     /// Waits until the client has closed a connection that the server left open.
-    pub async fn closed(&self) -> Instant {
+    pub(crate) async fn closed(&self) -> Instant {
         let deadline = Instant::now() + Duration::from_secs(3600);
         loop {
-            if let Some(at) = self.seen.lock().unwrap().closed.first() {
-                return *at;
+            {
+                let seen = self.seen.lock().unwrap();
+                if let Some(at) = seen.closed.first() {
+                    return *at;
+                }
+                seen.release.notify_waiters();
             }
             assert!(Instant::now() < deadline, "the client kept the connection open");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -130,7 +137,7 @@ async fn connection(mut stream: TcpStream, replies: &Mutex<Vec<Reply>>, seen: &M
 /// `None` when the connection is over.
 async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen: &Mutex<Seen>) -> Option<()> {
     if let Reply::SilentAfterAccept = reply {
-        hold(stream, seen).await;
+        hold_unread(stream, seen).await;
         return None;
     }
     let mut request = head(stream, buffer).await?;
@@ -142,7 +149,7 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
         Reply::Early(answer) => {
             seen.lock().unwrap().requests.push(request);
             stream.write_all(answer.as_bytes()).await.ok()?;
-            hold(stream, seen).await;
+            hold_unread(stream, seen).await;
             return None;
         }
         Reply::StopsReading(bytes) => {
@@ -150,8 +157,7 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
             while read < *bytes {
                 read += stream.read(&mut vec![0; bytes - read]).await.unwrap();
             }
-            // Readable data stays in the socket's buffers, so only an error shows the client's end.
-            stopped(stream, seen).await;
+            hold_unread(stream, seen).await;
             return None;
         }
         _ => {}
@@ -233,32 +239,33 @@ async fn hold(stream: &mut TcpStream, seen: &Mutex<Seen>) {
     seen.lock().unwrap().closed.push(Instant::now());
 }
 
-/// Waits for the client's end without reading: writing fails then.
-async fn stopped(stream: &mut TcpStream, seen: &Mutex<Seen>) {
-    stream.ready(tokio::io::Interest::ERROR).await.ok();
-    seen.lock().unwrap().closed.push(Instant::now());
+/// Reads nothing until the test asks for the end: it lies behind what was sent.
+async fn hold_unread(stream: &mut TcpStream, seen: &Mutex<Seen>) {
+    let release = Arc::clone(&seen.lock().unwrap().release);
+    release.notified().await;
+    hold(stream, seen).await;
 }
 
 /// A complete answer.
-pub fn answer(status: &str, headers: &str, body: &str) -> Reply {
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Reply {
     Reply::Answer(text(status, headers, body))
 }
 
 /// The text of a complete answer.
-pub fn text(status: &str, headers: &str, body: &str) -> String {
+pub(crate) fn text(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
 /// One part of a multipart body.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Part {
-    pub disposition: String,
-    pub content_type: Option<String>,
-    pub data: Vec<u8>,
+pub(crate) struct Part {
+    pub(crate) disposition: String,
+    pub(crate) content_type: Option<String>,
+    pub(crate) data: Vec<u8>,
 }
 
 /// The parts of a multipart body, read strictly: every byte is accounted for.
-pub fn parts(request: &Request) -> Vec<Part> {
+pub(crate) fn parts(request: &Request) -> Vec<Part> {
     let content_type = request.header("content-type").unwrap();
     let boundary = content_type.strip_prefix("multipart/form-data; boundary=").expect("a boundary");
     let (open, close) = (format!("--{boundary}\r\n"), format!("--{boundary}--\r\n"));

@@ -174,7 +174,7 @@ async fn an_early_413_is_used_although_the_body_was_not_read() {
 #[tokio::test(start_paused = true)]
 async fn an_early_success_is_not_believed() {
     let (_, failure, _) = fail(Reply::Early(text("200 OK", "", GOOD)), LARGE).await;
-    assert_eq!(failure.class, ErrorClass::BadResponse);
+    assert_eq!(failure.class, ErrorClass::BadResponse, "{failure:?}");
     assert!(failure.message.contains("before it had the whole file"), "{}", failure.message);
 }
 
