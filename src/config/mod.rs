@@ -2,23 +2,40 @@
 //!
 //! [`load`] finds and reads the file; [`Config::default`] is what applies without one. All limits are checked here and
 //! nowhere else, so the rest of the program needs no second look. Recipes check their own options, see
-//! [`crate::host`]: a [`Setting`] therefore remembers where it stood.
+//! [`crate::host`]: a [`Setting`] therefore remembers where it stood, and a [`Draft`] collects what they find.
+//!
+//! It owns the words of the file and never touches what they name: of all paths only the configuration itself and
+//! secret files are opened. Two names of one folder (links) are not noticed.
 
+mod defaults;
+mod draft;
+mod environment;
+mod folder;
+mod host;
+mod load;
+pub mod paths;
 pub mod problem;
 pub mod secret;
+mod section;
+#[cfg(test)]
+mod tests;
+mod value;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+pub use draft::Draft;
+pub use load::{draft, find, for_directories, load, parse};
 pub use problem::{ConfigError, Problem};
 pub use secret::Setting;
 
 /// Everything a user can set.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The file it was read from; `None` for the built-in defaults.
     pub file: Option<PathBuf>,
@@ -42,6 +59,24 @@ pub struct Config {
     pub folders: Vec<Folder>,
     /// `[host.NAME]`, and the hosts that folders name without a table of their own.
     pub hosts: BTreeMap<String, HostConfig>,
+}
+
+/// Without the text: it may hold secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("file", &self.file)
+            .field("pool", &self.pool)
+            .field("retry", &self.retry)
+            .field("cooldown", &self.cooldown)
+            .field("ledger", &self.ledger)
+            .field("log", &self.log)
+            .field("listen", &self.listen)
+            .field("control_socket", &self.control_socket)
+            .field("folders", &self.folders)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[pool]`: the bounded worker pool.
@@ -115,7 +150,7 @@ pub enum Listen {
 }
 
 /// `[[folder]]`: one drop folder.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Folder {
     /// The drop folder, absolute.
     pub path: PathBuf,
