@@ -30,6 +30,8 @@ pub(crate) enum Reply {
     ResetAfterRequest,
     /// Answers as soon as the head is there, and reads no more of the body.
     Early(String),
+    /// The same, but reads the body to its end.
+    EarlyAndReads(String),
     /// Reads slowly: so many bytes each second, then answers.
     Slow(usize, String),
 }
@@ -150,6 +152,12 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
             seen.lock().unwrap().requests.push(request);
             stream.write_all(answer.as_bytes()).await.ok()?;
             hold_unread(stream, seen).await;
+            return None;
+        }
+        Reply::EarlyAndReads(answer) => {
+            seen.lock().unwrap().requests.push(request);
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            hold(stream, seen).await;
             return None;
         }
         Reply::StopsReading(bytes) => {

@@ -1,5 +1,7 @@
 //! Hosts against strict fakes of their protocols, and against everything that can go wrong on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop where it is")]
+
 mod contracts;
 mod fake;
 mod misbehaviour;
