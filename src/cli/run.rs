@@ -11,7 +11,7 @@ use super::out::{Out, Stop, safe};
 use super::{Exit, config};
 use crate::agent::{self, Setup, Summary};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Draft, Listen, paths};
+use crate::config::{Config, ConfigError, Draft, Listen, Problem, paths};
 use crate::control::{REQUEST_QUEUE, server};
 use crate::host;
 use crate::host::local::{Site, Store};
@@ -179,6 +179,10 @@ fn configuration(args: &RunArgs, file: Option<&Path>) -> Result<Config, Stop> {
 
 /// The configuration of a draft, if neither it nor a host in it has a problem.
 pub(super) fn checked(mut draft: Draft, listen: Option<Listen>) -> Result<Config, ConfigError> {
+    if draft.config.folders.is_empty() {
+        let help = "add a [[folder]] with a path and a host, or name folders: pixchute run DIR".to_owned();
+        draft.add(vec![Problem::nowhere("folder", "no folder is configured, so there is nothing to do".to_owned(), Some(help))]);
+    }
     let site = expected_site(listen.unwrap_or(draft.config.listen));
     if let Err(problems) = host::build(&draft.config, site) {
         draft.add(problems);
