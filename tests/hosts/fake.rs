@@ -30,7 +30,7 @@ pub(crate) enum Reply {
     ResetAfterRequest,
     /// Answers as soon as the head is there, and reads no more of the body.
     Early(String),
-    /// The same, but reads the body to its end.
+    /// The same, but goes on reading the body slowly.
     EarlyAndReads(String),
     /// Reads slowly: so many bytes each second, then answers.
     Slow(usize, String),
@@ -157,7 +157,11 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
         Reply::EarlyAndReads(answer) => {
             seen.lock().unwrap().requests.push(request);
             stream.write_all(answer.as_bytes()).await.ok()?;
-            hold(stream, seen).await;
+            let mut sink = vec![0; 64 * 1024];
+            while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            seen.lock().unwrap().closed.push(Instant::now());
             return None;
         }
         Reply::StopsReading(bytes) => {
