@@ -109,11 +109,7 @@ pub fn look(path: &Path) -> io::Result<Option<Look>> {
 ///
 /// # Errors
 /// [`Refused`]: why the file is not to be sent, or not now.
-pub fn inspect(
-    path: &Path,
-    expected: Fingerprint,
-    max_bytes: u64,
-) -> Result<(ImageFacts, Option<Warning>), Refused> {
+pub fn inspect(path: &Path, expected: Fingerprint, max_bytes: u64) -> Result<(ImageFacts, Option<Warning>), Refused> {
     let file = match open(path) {
         Ok(Some(file)) => file,
         Ok(None) => return Err(Refused::Changed),

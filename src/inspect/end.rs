@@ -160,7 +160,7 @@ fn gif(file: &File, len: u64) -> io::Result<End> {
         return Ok(End::Unknown);
     }
     let mut blocks = Blocks { file, offset: 0, bytes: Vec::new(), at: 0 };
-    match blocks.to_the_trailer() {
+    match blocks.walk() {
         Ok(true) => Ok(End::Complete),
         // A block of an unknown type: whatever the program meant, its end cannot be told.
         Ok(false) => Ok(End::Unknown),
@@ -179,7 +179,7 @@ struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
-    fn to_the_trailer(&mut self) -> io::Result<bool> {
+    fn walk(&mut self) -> io::Result<bool> {
         const IMAGE: u8 = 0x2C;
         const EXTENSION: u8 = 0x21;
         const TRAILER: u8 = 0x3B;

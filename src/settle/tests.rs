@@ -154,11 +154,7 @@ fn r2_a_file_that_changes_for_nine_minutes_settles_soon_after_it_stops() {
 
 #[test]
 fn r2_a_file_that_cannot_be_read_for_nine_minutes_settles_soon_after_it_can() {
-    let story = vec![
-        (0, Is(Seen::Unreadable)),
-        (0, Event(Sign::Seen)),
-        (540_000, Is(file(9, 0, End::Complete))),
-    ];
+    let story = vec![(0, Is(Seen::Unreadable)), (0, Event(Sign::Seen)), (540_000, Is(file(9, 0, End::Complete)))];
     let at = settled_at(story);
     assert!(at <= 540_000 + 3_000, "{at}");
 }
@@ -190,11 +186,8 @@ fn a_rewrite_of_a_closed_file_takes_the_closed_sign_back() {
 
 #[test]
 fn a_change_that_no_event_announced_takes_the_closed_sign_back() {
-    let story = vec![
-        (0, Is(file(5, 0, End::Missing))),
-        (0, Event(Sign::Closed)),
-        (1_000, Is(file(9, 1_000, End::Complete))),
-    ];
+    let story =
+        vec![(0, Is(file(5, 0, End::Missing))), (0, Event(Sign::Closed)), (1_000, Is(file(9, 1_000, End::Complete)))];
     let at = settled_at(story);
     assert!(at >= 3_000, "{at}");
 }

@@ -249,3 +249,79 @@ impl Disk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::hints::Busy;
+    use super::super::ignore::{Ignore, tests::folder};
+    use super::*;
+    use crate::settle::Settle;
+
+    fn disk(path: &Path) -> Disk {
+        let folder = folder(path);
+        let ignore = Ignore::new(&folder, []).expect("good patterns");
+        let shared =
+            Shared::new(path.to_owned(), ignore, Busy::default(), Clock::System, Settle::new(Duration::from_secs(2)));
+        Disk::new(folder, Arc::new(shared), Clock::System)
+    }
+
+    fn without_watch(unwatched: usize) -> Report {
+        Report { whole: true, unwatched, no_watch: Some(NoWatch("limit reached".to_owned())), ..Report::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r4_directories_without_a_watch_are_polled_and_watching_is_tried_again_ever_more_rarely() {
+        let top = tempfile::TempDir::new().expect("a folder");
+        let mut disk = disk(top.path());
+        assert!(disk.check_root(false));
+        assert_eq!(*disk.state(), WatchState::Native);
+        for rest in [60, 120, 240] {
+            disk.learn(&without_watch(2));
+            assert_eq!(disk.state().reason(), Some("2 directories are polled: limit reached"));
+            tokio::time::advance(Duration::from_secs(rest - 1)).await;
+            assert!(!disk.may_watch());
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(disk.may_watch());
+        }
+        disk.learn(&Report { whole: true, ..Report::default() });
+        assert_eq!(*disk.state(), WatchState::Native);
+    }
+
+    #[tokio::test]
+    async fn r4_a_scan_that_may_not_watch_counts_what_is_not_watched_and_a_later_one_watches_it() {
+        let top = tempfile::TempDir::new().expect("a folder");
+        fs::create_dir_all(top.path().join("a/b")).expect("folders");
+        let mut disk = disk(top.path());
+        disk.check_root(false);
+        disk.limit_hit(NoWatch("limit reached".to_owned()));
+        disk.begin_scan(true);
+        while disk.scans() {
+            let _ = disk.scan_on();
+        }
+        assert_eq!((disk.unwatched, disk.state().name()), (3, "poll"));
+        disk.watch_again = None;
+        disk.begin_scan(false);
+        while disk.scans() {
+            let _ = disk.scan_on();
+        }
+        assert_eq!((disk.unwatched, disk.state().name()), (0, "native"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_makes_the_scan_incomplete_and_is_named() {
+        let top = tempfile::TempDir::new().expect("a folder");
+        let mut deep = top.path().join("d");
+        (0..super::super::MAX_DEPTH).for_each(|_| deep.push("d"));
+        fs::create_dir_all(&deep).expect("folders");
+        let mut disk = disk(top.path());
+        disk.check_root(false);
+        disk.begin_scan(false);
+        let report = loop {
+            if let Some(report) = disk.scan_on().report {
+                break report;
+            }
+        };
+        assert!(report.incomplete && !report.replaced);
+        assert_eq!(top.path().join(&report.unreadable[0]), deep);
+    }
+}

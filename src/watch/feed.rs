@@ -54,6 +54,8 @@ pub struct FolderFeed {
     next_scan: Instant,
     next_full: Instant,
     full_wanted: bool,
+    /// Events were lost, and no full scan has gone by since without losing more.
+    overflowing: bool,
     scanned_before: bool,
     steps: u32,
 }
@@ -106,6 +108,7 @@ impl FolderFeed {
             next_scan: now,
             next_full: now,
             full_wanted: false,
+            overflowing: false,
             scanned_before: false,
             steps: 0,
         }
@@ -156,7 +159,7 @@ impl FolderFeed {
             return Next::Wait(self.next_check);
         }
         self.steps = self.steps.wrapping_add(1);
-        let look = if self.steps % REVERSE == 0 {
+        let look = if self.steps.is_multiple_of(REVERSE) {
             self.scanned_name().or_else(|| self.due(now)).or_else(|| self.hinted(now))
         } else {
             self.hinted(now).or_else(|| self.due(now)).or_else(|| self.scanned_name())
@@ -189,7 +192,8 @@ impl FolderFeed {
 
     fn take_requests(&mut self, now: Instant) {
         let Requests { lost, rescan, check_root, root_left } = std::mem::take(&mut lock(&self.shared.waiting).requests);
-        if lost && !self.full_wanted {
+        if lost && !self.overflowing {
+            self.overflowing = true;
             self.out.push_back(Feed::Overflow);
         }
         self.full_wanted |= lost || rescan;
@@ -339,6 +343,7 @@ impl FolderFeed {
             self.next_check = now;
         }
         if report.whole {
+            self.overflowing &= self.full_wanted;
             self.shared.tell_unreadable(report.unreadable);
             self.out.push_back(Feed::Scanned { first: !self.scanned_before, complete: !report.incomplete });
             self.scanned_before = true;

@@ -295,3 +295,74 @@ pub struct SettlingFile {
     /// When it was found changed last.
     pub last_change: WallTime,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use notify::event::{AccessKind, AccessMode, CreateKind, DataChange, EventKind, ModifyKind};
+
+    use super::super::ignore::tests::folder;
+    use super::*;
+
+    fn shared() -> Shared {
+        let root = PathBuf::from("/d");
+        let ignore = Ignore::new(&folder(&root), []).expect("good patterns");
+        Shared::new(root, ignore, Busy::default(), Clock::System, Settle::new(Duration::from_secs(2)))
+    }
+
+    fn event(kind: EventKind, path: &str) -> notify::Result<notify::Event> {
+        Ok(notify::Event::new(kind).add_path(PathBuf::from(path)))
+    }
+
+    const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+
+    #[test]
+    fn many_events_of_one_file_are_one_hint_that_says_what_was_last() {
+        let shared = shared();
+        for kind in [EventKind::Create(CreateKind::File), WRITTEN, WRITTEN, CLOSED, EventKind::Any] {
+            shared.event(event(kind, "/d/a.jpg"));
+        }
+        shared.event(event(CLOSED, "/d/b.jpg"));
+        shared.event(event(WRITTEN, "/d/b.jpg"));
+        assert_eq!(shared.next_hint(), Some((PathBuf::from("/d/a.jpg"), Sign::Closed)));
+        assert_eq!(shared.next_hint(), Some((PathBuf::from("/d/b.jpg"), Sign::Writing)));
+        assert_eq!(shared.next_hint(), None);
+    }
+
+    #[test]
+    fn what_is_not_taken_never_becomes_a_hint() {
+        let shared = shared();
+        for path in ["/d/done/a.jpg", "/d/.a.jpg", "/d/manifest.jsonl", "/elsewhere/a.jpg"] {
+            shared.event(event(CLOSED, path));
+        }
+        shared.event(event(WRITTEN, "/d/notes.txt"));
+        assert_eq!(shared.next_hint(), None);
+    }
+
+    #[test]
+    fn r3_more_hints_than_there_is_room_for_are_remembered_as_lost() {
+        let shared = shared();
+        for n in 0..=MAX_HINTS {
+            assert!(!lock(&shared.waiting).requests.lost, "{n}");
+            shared.event(event(CLOSED, &format!("/d/{n}.jpg")));
+        }
+        assert!(lock(&shared.waiting).requests.lost);
+        assert_eq!(std::iter::from_fn(|| shared.next_hint()).count(), MAX_HINTS);
+    }
+
+    #[test]
+    fn r9_what_happens_to_a_busy_file_is_kept_until_it_is_free() {
+        let shared = shared();
+        let path = PathBuf::from("/d/a.jpg");
+        shared.busy.insert(path.clone());
+        assert!(shared.busy.sighted(&path, Sign::Closed) && shared.busy.sighted(&path, Sign::Seen));
+        assert_eq!(shared.next_hint(), None);
+        shared.busy.remove(&path);
+        assert_eq!(shared.next_hint(), Some((path.clone(), Sign::Closed)));
+        shared.busy.insert(path.clone());
+        shared.busy.remove(&path);
+        assert_eq!((shared.next_hint(), shared.busy.contains(&path)), (None, false));
+    }
+}

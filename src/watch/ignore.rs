@@ -81,8 +81,10 @@ impl Ignore {
     /// # Errors
     /// When a pattern of the folder cannot be used.
     pub fn new(folder: &Folder, own: impl IntoIterator<Item = PathBuf>) -> Result<Self, BadPattern> {
-        let (exclude_paths, exclude_names): (Vec<_>, Vec<_>) = folder.exclude.iter().partition(|glob| glob.contains('/'));
-        let (include_paths, include_names): (Vec<_>, Vec<_>) = folder.include.iter().partition(|glob| glob.contains('/'));
+        let (exclude_paths, exclude_names): (Vec<_>, Vec<_>) =
+            folder.exclude.iter().partition(|glob| glob.contains('/'));
+        let (include_paths, include_names): (Vec<_>, Vec<_>) =
+            folder.include.iter().partition(|glob| glob.contains('/'));
         let ours = [&folder.done, &folder.retry, &folder.failed].map(PathBuf::clone);
         Ok(Self {
             recursive: folder.recursive,
@@ -121,9 +123,8 @@ impl Ignore {
     #[must_use]
     pub fn takes_here(&self, name: &Path) -> bool {
         let Some(file_name) = name.file_name() else { return false };
-        let included = self.takes_all
-            || self.include_names.is_match(Path::new(file_name))
-            || self.include_paths.is_match(name);
+        let included =
+            self.takes_all || self.include_names.is_match(Path::new(file_name)) || self.include_paths.is_match(name);
         included && !self.excluded(name) && !self.is_manifest(name, file_name) && !is_rendering(file_name)
     }
 
@@ -140,8 +141,7 @@ impl Ignore {
     /// The manifest and what log rotation makes of it: `manifest.jsonl.1`, `manifest.jsonl-20261123.gz`.
     fn is_manifest(&self, path: &Path, file_name: &OsStr) -> bool {
         let Some(manifest) = self.manifest.file_name() else { return false };
-        file_name.as_bytes().starts_with(manifest.as_bytes())
-            && self.root.join(path).parent() == self.manifest.parent()
+        file_name.as_bytes().starts_with(manifest.as_bytes()) && self.root.join(path).parent() == self.manifest.parent()
     }
 }
 
@@ -221,9 +221,23 @@ pub(super) mod tests {
     fn r7_temporary_and_hidden_names_are_not_taken() {
         let ignore = ignore(|folder| folder.include = vec!["*".to_owned()]);
         for name in [
-            ".x.jpg", ".syncthing.x.jpg.tmp", ".x.jpg.Ab12Cd", "x.jpg.part", "x.jpg.PART", "x.jpg.crdownload",
-            "x.jpg.partial", "x.download/x.jpg", "~$x.jpg", "x.jpg~", "Thumbs.db", "@eaDir/x.jpg", ".git/x.jpg",
-            "a/.b/c/x.jpg", "../x.jpg", "/etc/x.jpg", "",
+            ".x.jpg",
+            ".syncthing.x.jpg.tmp",
+            ".x.jpg.Ab12Cd",
+            "x.jpg.part",
+            "x.jpg.PART",
+            "x.jpg.crdownload",
+            "x.jpg.partial",
+            "x.download/x.jpg",
+            "~$x.jpg",
+            "x.jpg~",
+            "Thumbs.db",
+            "@eaDir/x.jpg",
+            ".git/x.jpg",
+            "a/.b/c/x.jpg",
+            "../x.jpg",
+            "/etc/x.jpg",
+            "",
         ] {
             assert!(!ignore.takes(Path::new(name)), "{name:?}");
         }
@@ -233,8 +247,16 @@ pub(super) mod tests {
     fn our_own_files_are_not_taken_even_when_everything_is_included() {
         let ignore = ignore(|folder| folder.include = Vec::new());
         for name in [
-            "done/x.jpg", "retry/trip/x.jpg", "failed/x.jpg", "manifest.jsonl", "manifest.jsonl.1",
-            "manifest.jsonl-20261123.gz", "links.bbcode.txt", "trip/links.urls.txt", "x.jpg.json", "state/x.jpg",
+            "done/x.jpg",
+            "retry/trip/x.jpg",
+            "failed/x.jpg",
+            "manifest.jsonl",
+            "manifest.jsonl.1",
+            "manifest.jsonl-20261123.gz",
+            "links.bbcode.txt",
+            "trip/links.urls.txt",
+            "x.jpg.json",
+            "state/x.jpg",
         ] {
             assert!(!ignore.takes(Path::new(name)), "{name:?}");
         }
@@ -249,7 +271,8 @@ pub(super) mod tests {
             folder.exclude = vec!["draft*".to_owned(), "private/**".to_owned(), "cache".to_owned()];
         });
         let taken = ["a.png", "raw/a.tif", "b/private/a.png"];
-        let left = ["a.jpg", "a.tif", "raw/deep/a.tif", "Draft 1.png", "drafts/a.png", "private/b/a.png", "b/cache/a.png"];
+        let left =
+            ["a.jpg", "a.tif", "raw/deep/a.tif", "Draft 1.png", "drafts/a.png", "private/b/a.png", "b/cache/a.png"];
         assert!(taken.iter().all(|name| ignore.takes(Path::new(name))));
         assert!(!left.iter().any(|name| ignore.takes(Path::new(name))));
     }

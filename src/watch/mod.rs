@@ -19,8 +19,9 @@
 //! | `disk` | the blocking half of the feed: the folder's identity, scans, looks |
 //! | `feed` | what to do next |
 //!
-//! **Limits.** On a folder that is polled, and after lost events, a file that was rewritten in place is found by the full
-//! scan only, see [`FULL_SCAN`]. A directory more than [`MAX_DEPTH`] levels down is not entered.
+//! **Limits.** On a folder that is polled, a settled file that is rewritten in place is found by the full scan only, see
+//! [`FULL_SCAN`]. A directory more than [`MAX_DEPTH`] levels down is not entered and makes scans incomplete. A file system
+//! that is unmounted and mounted again between two checks of the drop folder makes no events until the next full scan.
 
 mod disk;
 mod feed;

@@ -35,7 +35,7 @@ pub(super) struct Native {
 /// Why a directory is not watched, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct NoWatch(String);
+pub(super) struct NoWatch(pub(super) String);
 
 impl Native {
     /// A watcher that watches nothing yet and tells `shared` what happens.

@@ -71,7 +71,13 @@ struct Listed {
 }
 
 impl Tree {
-    pub(super) fn new(root: PathBuf, id: DirectoryId, shared: Arc<Shared>, clock: Clock, native: Option<Native>) -> Self {
+    pub(super) fn new(
+        root: PathBuf,
+        id: DirectoryId,
+        shared: Arc<Shared>,
+        clock: Clock,
+        native: Option<Native>,
+    ) -> Self {
         Self { root, id, shared, clock, native, listed: HashMap::new(), remembered: 0 }
     }
 

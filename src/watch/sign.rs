@@ -25,12 +25,13 @@ pub(super) fn meaning(event: Event) -> Meaning {
         return Meaning::Lost;
     }
     let sign = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-            Sign::Closed
-        }
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Sign::Closed,
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => Sign::Writing,
         EventKind::Create(CreateKind::File | CreateKind::Folder | CreateKind::Any | CreateKind::Other)
-        | EventKind::Modify(ModifyKind::Metadata(_) | ModifyKind::Other | ModifyKind::Name(RenameMode::Any | RenameMode::Other))
+        | EventKind::Modify(
+            ModifyKind::Metadata(_) | ModifyKind::Other | ModifyKind::Name(RenameMode::Any | RenameMode::Other),
+        )
         | EventKind::Any
         | EventKind::Other => Sign::Seen,
         EventKind::Remove(RemoveKind::Any | RemoveKind::File | RemoveKind::Folder | RemoveKind::Other)
