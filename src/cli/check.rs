@@ -6,27 +6,15 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::out::{Out, Paint, Stop, safe};
-use super::run::config_error;
+use super::run::host_problems;
 use super::{Exit, config, paths};
 use crate::config::{After, Config, Folder, HostConfig, Listen, Problem, WatchMode};
-use crate::host;
-use crate::host::local::{Site, Store};
 
 pub(super) fn run(file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
-    let config = config::load(file)?;
-    let mut problems: Vec<Problem> = config.folders.iter().enumerate().filter_map(folder_problem).collect();
-    let site = match config.listen {
-        Listen::Off => None,
-        Listen::Tcp(address) => {
-            Some(Site { store: Store::at(&paths::data_dir()), base_url: format!("http://{address}") })
-        }
-    };
-    if let Err(more) = host::build(&config, site) {
-        problems.extend(more);
-    }
-    if !problems.is_empty() {
-        return Err(config_error(&config, problems).into());
-    }
+    let mut draft = config::draft(file)?;
+    draft.add(host_problems(&draft.config));
+    draft.add(draft.config.folders.iter().enumerate().filter_map(folder_problem).collect());
+    let config = draft.finish()?;
     out.print(&report(&config, out.paint))?;
     Ok(Exit::Done)
 }

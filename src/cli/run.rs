@@ -55,7 +55,7 @@ pub(super) async fn run(args: &RunArgs, file: Option<&Path>) -> Result<Exit, Sto
         Listen::Tcp(address) => Some(bind(address).await?),
     };
     let site = people.as_ref().map(|people| Site { store: Store::at(&paths::data_dir()), base_url: people.base_url() });
-    let hosts = host::build(&config, site.clone()).map_err(|problems| config_error(&config, problems))?;
+    let hosts = host::build(&config, site.clone()).map_err(|problems| config.rejected(problems))?;
     let setup = Setup { config, hosts, people, store: site.map(|site| site.store), once: args.once };
     agent::run(setup).await.map_err(|error| Stop::said(Exit::Failed, error.to_string()))?;
     Ok(Exit::Done)
@@ -65,24 +65,36 @@ async fn bind(address: SocketAddr) -> Result<server::People, Stop> {
     server::bind_people(address).await.map_err(|error| Stop::said(Exit::Failed, error.to_string()))
 }
 
-/// What applies: the file, and above it the command line.
+/// What applies: the file, and above it the command line. Hosts are tried out before anything is touched, so that their
+/// mistakes are reported with all others.
 fn configuration(args: &RunArgs, file: Option<&Path>) -> Result<Config, ConfigError> {
-    let mut config = if args.dirs.is_empty() {
-        config::load(file)?
-    } else {
-        let base = match config::find(file) {
-            Some(_) => config::load(file)?,
-            None => Config::default(),
-        };
-        config::for_directories(base, &args.dirs, args.host.as_deref())?
+    if args.dirs.is_empty() {
+        let mut draft = config::draft(file)?;
+        draft.config.listen = args.listen.unwrap_or(draft.config.listen);
+        draft.add(host_problems(&draft.config));
+        return draft.finish();
+    }
+    let base = match config::find(file) {
+        Some(_) => config::load(file)?,
+        None => Config::default(),
     };
+    let mut config = config::for_directories(base, &args.dirs, args.host.as_deref())?;
     config.listen = args.listen.unwrap_or(config.listen);
-    Ok(config)
+    match host_problems(&config) {
+        problems if problems.is_empty() => Ok(config),
+        problems => Err(config.rejected(problems)),
+    }
 }
 
-/// Problems of the hosts as problems of the file that they are written in.
-pub(super) fn config_error(config: &Config, problems: Vec<Problem>) -> ConfigError {
-    ConfigError { file: config.file.clone(), text: config.text.clone(), problems }
+/// What the hosts find wrong, without binding anything: the gallery's address is taken as it is written.
+pub(super) fn host_problems(config: &Config) -> Vec<Problem> {
+    let site = match config.listen {
+        Listen::Off => None,
+        Listen::Tcp(address) => {
+            Some(Site { store: Store::at(&paths::data_dir()), base_url: format!("http://{address}") })
+        }
+    };
+    host::build(config, site).err().unwrap_or_default()
 }
 
 #[cfg(test)]
