@@ -122,11 +122,11 @@ fn folders_that_get_in_each_others_way_are_refused() {
         (two("path = '/a'", "path = '/a/'"), "folder[1].path: \"/a\" is watched already"),
         (
             two("path = '/a'", "path = '/a/b'"),
-            "folder[1].path: \"/a/b\" and \"/a\" lie in each other and would both take the same files",
+            "folder[1].path: \"/a/b\" lies in \"/a\", and both would take the same files",
         ),
         (
             two("path = '/a/b'", "path = '/a'"),
-            "folder[1].path: \"/a\" and \"/a/b\" lie in each other and would both take the same files",
+            "folder[1].path: \"/a/b\" lies in \"/a\", and both would take the same files",
         ),
         (
             two("path = '/a'\nrecursive = false", "path = '/a/done/x'"),
@@ -159,6 +159,7 @@ fn folders_that_get_in_each_others_way_are_refused() {
 #[test]
 fn the_places_of_one_folder_are_apart() {
     let cases = [
+        ("done = 'failed'", "done: \"/a/failed\" and the place of `failed` overlap"),
         ("retry = 'done'", "retry: \"/a/done\" and the place of `done` overlap"),
         ("failed = 'done/bad'", "failed: \"/a/done/bad\" and the place of `done` overlap"),
         ("done = '.'", "done: the drop folder lies in \"/a\", which is never watched"),
@@ -250,11 +251,23 @@ fn run_dir_refuses_directories_that_lie_in_each_other() {
         error.to_string(),
         "4 problems in the configuration\n\n\
          --host: found \"no/host\", expected a name of letters, digits, `-`, `_` and `.`, 64 at most\n\n\
-         \"/a/b\" and \"/a\" lie in each other and would both take the same files\n  \
+         \"/a/b\" lies in \"/a\", and both would take the same files\n  \
          help: set recursive = false in the outer one, or leave one of them out\n\n\
          \"/a\" is watched already\n  help: leave one of them out\n\n\
-         \"/a\" and \"/a/b\" lie in each other and would both take the same files\n  \
+         \"/a/b\" lies in \"/a\", and both would take the same files\n  \
          help: set recursive = false in the outer one, or leave one of them out"
+    );
+}
+
+#[test]
+fn lines_with_carriage_returns_and_tabs_are_shown_in_place() {
+    assert_eq!(
+        parse("[pool]\r\n\tworkers =\t0\r\nqueue = \r\n").expect_err("two mistakes").to_string(),
+        "2 problems in the configuration\n\n\
+         /c.toml:2:12: pool.workers: found 0, expected a whole number from 1 to 256\n  \
+         2 |  workers = 0\n    |            ^\n\n\
+         /c.toml:3:9: a text must stand in quotes\n  \
+         3 | queue = \n    |         ^\n  help: write key = \"value\""
     );
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
         match item {
             Feed::Settled(settled) => {
                 let Some(place) = place.take() else { continue };
-                slot.busy.insert(&settled.path);
+                slot.busy.insert(settled.path.clone());
                 shared.open.fetch_add(1, Ordering::Relaxed);
                 let shared_too = Arc::clone(&shared);
                 shared.tracker.spawn(async move { take_in(&shared_too, folder, settled, place).await });
@@ -112,7 +112,7 @@ async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: Own
             let slot = &shared.folders[folder.0];
             slot.busy.remove(&settled.path);
             if look_again {
-                slot.hints.hint(&settled.path);
+                slot.hints.hint(settled.path.clone());
             }
         }
     }
@@ -167,8 +167,7 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdi
             Verdict::Leave { look_again: true }
         }
         Err(refused) => {
-            let failure =
-                Failure::new(ErrorClass::File, Phase::Inspect, refused.to_string()).advise(refused.advice());
+            let failure = Failure::new(ErrorClass::File, Phase::Inspect, refused.to_string());
             Verdict::Refuse(Box::new(job), failure)
         }
     }
@@ -322,7 +321,7 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         }
     };
     let slot = &shared.folders[folder.0];
-    slot.busy.insert(&job.path);
+    slot.busy.insert(job.path.clone());
     shared.open.fetch_add(1, Ordering::Relaxed);
     let was_cooling = job.stage == Stage::Cooling;
     if was_cooling {
@@ -365,7 +364,7 @@ async fn reinspect(shared: &Shared, folder: FolderId, job: &mut Job, now: Finger
         }
         Err(refused) => {
             job.fingerprint = now;
-            Some(Failure::new(ErrorClass::File, Phase::Inspect, refused.to_string()).advise(refused.advice()))
+            Some(Failure::new(ErrorClass::File, Phase::Inspect, refused.to_string()))
         }
     }
 }

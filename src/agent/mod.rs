@@ -42,7 +42,7 @@ use crate::host::Host;
 use crate::ledger::{Ledger, LedgerError};
 use crate::schedule::{HostId, Scheduler};
 use crate::telemetry::{Event, Fields, emit};
-use crate::watch::{Busy, FolderFeed};
+use crate::watch::{BadPattern, Busy, FolderFeed, Ignore};
 use pool::Pool;
 use recorder::{Desk, RESULTS, Recorder};
 use shared::{Counts, FolderId, FolderSlot, HostSlot, NOTES, Shared};
@@ -51,8 +51,8 @@ use shared::{Counts, FolderId, FolderSlot, HostSlot, NOTES, Shared};
 /// needs its share of them.
 const INSPECTORS: usize = 4;
 
-/// Servers that run beside the agent until the token is cancelled; they may spawn on the tracker.
-pub type Services = Box<dyn FnOnce(CancellationToken, TaskTracker) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+/// Servers that run beside the agent until the token is cancelled.
+pub type Services = Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// What an agent is made of.
 pub struct Setup {
@@ -110,6 +110,9 @@ pub enum AgentError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A pattern of a folder cannot be used.
+    #[error(transparent)]
+    Pattern(#[from] BadPattern),
     /// A folder names a host that was not built.
     #[error("folder {folder} names the host {host:?}, which does not exist")]
     NoHost {
@@ -143,7 +146,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     );
     let services_end = CancellationToken::new();
     if let Some(services) = setup.services {
-        let task = services(services_end.clone(), shared.tracker.clone());
+        let task = services(services_end.clone());
         shared.tracker.spawn(task);
     }
     let desk = Desk::new(config.folders.clone());
@@ -215,13 +218,14 @@ fn build(
     let mut feeds = Vec::with_capacity(config.folders.len());
     for folder in &config.folders {
         let busy = Busy::default();
-        let feed = FolderFeed::new(folder, busy.clone(), setup.clock.clone());
+        // Sidecars, manifests and ledgers are no images by name; what lies in our own folders is named here.
+        let ignore = Ignore::new(folder, own_places(config))?;
+        let feed = FolderFeed::new(folder, ignore, busy.clone(), setup.clock.clone());
         let host = HostId(names.iter().position(|name| *name == folder.host).unwrap_or_default());
         folders.push(FolderSlot {
             host,
             busy,
             hints: feed.hints(),
-            status: feed.status(),
             blocked: watch::Sender::new(None),
         });
         feeds.push(feed);
@@ -253,6 +257,14 @@ fn share_of_queue(queue: usize, hosts: usize, folders: usize) -> usize {
     (queue / hosts.max(1)).max(folders + 1)
 }
 
+/// The places of every folder: one folder's `done` may lie in another one.
+fn own_places(config: &Config) -> Vec<PathBuf> {
+    let places = |folder: &crate::config::Folder| {
+        [folder.done.clone(), folder.retry.clone(), folder.failed.clone(), folder.manifest.clone()]
+    };
+    config.folders.iter().flat_map(places).collect()
+}
+
 fn flows(config: &Config, shared: &Shared) -> Vec<Flow> {
     let flow = |slot: &HostSlot| {
         let host = config.hosts.get(&slot.name);
@@ -261,6 +273,3 @@ fn flows(config: &Config, shared: &Shared) -> Vec<Flow> {
     };
     shared.hosts.iter().map(flow).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -385,7 +385,7 @@ impl Recorder {
         let slot = &self.shared.folders[folder.0];
         slot.busy.remove(path);
         if look_again {
-            slot.hints.hint(path);
+            slot.hints.hint(path.to_path_buf());
         }
         // The pool ends before the recorder does: nobody to tell then.
         let _ = self.shared.notes.send(Note::Recorded(job)).await;

@@ -75,7 +75,7 @@ async fn open_manifests(shared: &Shared, mut desk: Desk) -> Desk {
 fn take_up(shared: &Arc<Shared>, mut job: Job, writes: &mut Vec<Write>, outstanding: &mut Vec<Entry>) {
     if job.pending {
         if let Some(entry) = unfinished_entry(shared, job) {
-            shared.folders[entry.folder.0].busy.insert(&entry.from);
+            shared.folders[entry.folder.0].busy.insert(entry.from.clone());
             shared.open.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             outstanding.push(entry);
         }

@@ -18,7 +18,7 @@ use crate::ledger::{Durability, Ledger, Write};
 use crate::record::Status;
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit};
-use crate::watch::{Busy, FeedStatus, Hints};
+use crate::watch::{Busy, Hints};
 
 /// Words to the pool that may wait for it. The pool never waits for anybody, so a full channel means a busy moment.
 pub(super) const NOTES: usize = 256;
@@ -72,7 +72,6 @@ pub(super) struct FolderSlot {
     pub(super) host: HostId,
     pub(super) busy: Busy,
     pub(super) hints: Hints,
-    pub(super) status: Arc<Mutex<FeedStatus>>,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
 }

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use super::pool::Pool;
 use super::shared::{FolderSlot, Shared};
 use crate::clock::WallTime;
-use crate::control::model::{AttemptStatus, FolderStatus, HostStatus, PoolStatus, StageCounts, Status};
+use crate::control::model::{
+    AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, Status,
+};
 use crate::control::{Retried, RetryWhat};
 use crate::job::{Event as JobEvent, Job, Stage};
 use crate::ledger::{Census, Durability, Write};
@@ -24,14 +26,12 @@ use crate::watch::WatchState;
 const PAGE: usize = 256;
 
 pub(super) fn is_absent(slot: &FolderSlot) -> bool {
-    let status = slot.status.lock().unwrap_or_else(PoisonError::into_inner);
-    matches!(status.state, Some(WatchState::Absent { .. }))
+    matches!(slot.hints.status().watch, WatchState::Absent { .. })
 }
 
 /// No file changed within `patience` and is still incomplete.
 pub(super) fn nothing_settles(slot: &FolderSlot, now: WallTime, patience: Duration) -> bool {
-    let status = slot.status.lock().unwrap_or_else(PoisonError::into_inner);
-    status.settling.iter().all(|file| now.since(file.last_change) > patience)
+    slot.hints.status().settling.iter().all(|file| now.since(file.last_change) > patience)
 }
 
 /// Answers `status`: what the pool knows at once, the counts of the ledger in a task of their own.
@@ -102,20 +102,18 @@ fn snapshot(pool: &Pool) -> Status {
 fn folder_status(shared: &Shared, index: usize) -> FolderStatus {
     let config = &shared.config.folders[index];
     let slot = &shared.folders[index];
-    let feed = slot.status.lock().unwrap_or_else(PoisonError::into_inner);
-    let (watch, reason) = match &feed.state {
-        None => ("starting", None),
-        Some(WatchState::Native) => ("native", None),
-        Some(WatchState::Poll { reason }) => ("poll", Some(reason.clone())),
-        Some(WatchState::Absent { reason }) => ("absent", Some(reason.clone())),
-    };
+    let feed = slot.hints.status();
     let blocked = slot.blocked.borrow().as_ref().map(|why| format!("its manifest cannot be written: {why}"));
     FolderStatus {
         path: config.path.clone(),
         host: config.host.clone(),
-        watch: watch.to_owned(),
-        watch_reason: blocked.or(reason),
-        settling: feed.settling.clone(),
+        watch: feed.watch.name().to_owned(),
+        watch_reason: blocked.or_else(|| feed.watch.reason().map(ToOwned::to_owned)),
+        settling: feed
+            .settling
+            .iter()
+            .map(|file| SettlingStatus { file: shown(&file.name), since: file.since, last_change: file.last_change })
+            .collect(),
         settling_total: feed.settling_total,
         counts: StageCounts::default(),
         oldest_open_at: None,

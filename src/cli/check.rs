@@ -6,15 +6,14 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::out::{Out, Paint, Stop, safe};
-use super::run::host_problems;
+use super::run::checked;
 use super::{Exit, config, paths};
 use crate::config::{After, Config, Folder, HostConfig, Listen, Problem, WatchMode};
 
 pub(super) fn run(file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
     let mut draft = config::draft(file)?;
-    draft.add(host_problems(&draft.config));
     draft.add(draft.config.folders.iter().enumerate().filter_map(folder_problem).collect());
-    let config = draft.finish()?;
+    let config = checked(draft, None)?;
     out.print(&report(&config, out.paint))?;
     Ok(Exit::Done)
 }

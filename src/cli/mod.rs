@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
 fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
     let file = args.config.as_deref();
     match args.command {
-        Command::Run(args) => wait(Threads::All, run::run(&args, file)),
+        Command::Run(args) => wait(Threads::All, run::run(&args, file, out)),
         Command::Check => check::run(file, out),
         Command::Status(args) => status::run(&args, &client(file)?, out),
         Command::Tail(args) => tail::run(&args, file, out),

@@ -2,14 +2,22 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::out::Stop;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::out::{Out, Stop, safe};
 use super::{Exit, config};
-use crate::agent::{self, Setup};
-use crate::config::{Config, ConfigError, Listen, Problem, paths};
-use crate::control::server;
+use crate::agent::{self, Setup, Summary};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, Draft, Listen, Problem, paths};
+use crate::control::{REQUEST_QUEUE, server};
 use crate::host;
 use crate::host::local::{Site, Store};
+use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::{Ledger, LedgerError};
+use crate::telemetry::{self, Event, Fields, emit, shown};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,53 +56,148 @@ fn listen(text: &str) -> Result<Listen, String> {
     Ok(Listen::Tcp(address))
 }
 
-pub(super) async fn run(args: &RunArgs, file: Option<&Path>) -> Result<Exit, Stop> {
-    let config = configuration(args, file)?;
-    let people = match config.listen {
-        Listen::Off => None,
-        Listen::Tcp(address) => Some(bind(address).await?),
-    };
+pub(super) async fn run(args: &RunArgs, file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
+    let config = Arc::new(configuration(args, file)?);
+    let _logging = telemetry::init(&config.log).map_err(|error| Stop::said(Exit::Config, error.to_string()))?;
+    for folder in config.folders.iter().filter(|folder| folder.create) {
+        let cannot = |error| Stop::said(Exit::Failed, format!("cannot make {}: {error}", folder.path.display()));
+        std::fs::create_dir_all(&folder.path).map_err(cannot)?;
+    }
+    let opened = SqliteLedger::open(&config.ledger).map_err(ledger_stop)?;
+    if let Some(aside) = &opened.set_aside {
+        emit(
+            Event::LedgerRepaired,
+            &Fields::default(),
+            format_args!("the ledger was damaged; it is kept as {} and rebuilt", shown(aside)),
+        );
+    }
+    let people = people(&config).await?;
+    let control = server::bind_control(&paths::control_socket(&config))
+        .map_err(|error| Stop::said(Exit::Failed, error.to_string()))?;
     let site = people.as_ref().map(|people| Site { store: Store::at(&paths::data_dir()), base_url: people.base_url() });
     let hosts = host::build(&config, site.clone()).map_err(|problems| config.rejected(problems))?;
-    let setup = Setup { config, hosts, people, store: site.map(|site| site.store), once: args.once };
-    agent::run(setup).await.map_err(|error| Stop::said(Exit::Failed, error.to_string()))?;
-    Ok(Exit::Done)
-}
-
-async fn bind(address: SocketAddr) -> Result<server::People, Stop> {
-    server::bind_people(address).await.map_err(|error| Stop::said(Exit::Failed, error.to_string()))
-}
-
-/// What applies: the file, and above it the command line. Hosts are tried out before anything is touched, so that their
-/// mistakes are reported with all others.
-fn configuration(args: &RunArgs, file: Option<&Path>) -> Result<Config, ConfigError> {
-    if args.dirs.is_empty() {
-        let mut draft = config::draft(file)?;
-        draft.config.listen = args.listen.unwrap_or(draft.config.listen);
-        draft.add(host_problems(&draft.config));
-        return draft.finish();
+    if config.file.is_none() || !args.dirs.is_empty() {
+        greet(&config, people.as_ref(), out)?;
     }
-    let base = match config::find(file) {
-        Some(_) => config::load(file)?,
-        None => Config::default(),
+    let ledger: Arc<dyn Ledger> = Arc::new(opened.ledger);
+    let (handle, requests) = tokio::sync::mpsc::channel(REQUEST_QUEUE);
+    let state = server::State {
+        ledger: Arc::clone(&ledger),
+        handle,
+        store: site.map(|site| site.store),
+        folders: config.folders.iter().map(|folder| folder.path.clone()).collect(),
+        clock: Clock::System,
     };
-    let mut config = config::for_directories(base, &args.dirs, args.host.as_deref())?;
-    config.listen = args.listen.unwrap_or(config.listen);
-    match host_problems(&config) {
-        problems if problems.is_empty() => Ok(config),
-        problems => Err(config.rejected(problems)),
+    let gallery = people.as_ref().map(server::People::base_url);
+    let services: agent::Services =
+        Box::new(move |end| Box::pin(async move { server::serve(people, Some(control), state, end).await }));
+    let setup = Setup {
+        config,
+        clock: Clock::System,
+        ledger,
+        rebuild: opened.fresh,
+        hosts,
+        requests,
+        services: Some(services),
+        gallery,
+        once: args.once,
+    };
+    let summary = until_told_twice(setup).await?;
+    Ok(if args.once && summary.failed + summary.deferred > 0 { Exit::Failed } else { Exit::Done })
+}
+
+/// Runs the agent; the first SIGTERM, SIGINT or SIGHUP lets it finish, the second ends it at once.
+async fn until_told_twice(setup: Setup) -> Result<Summary, Stop> {
+    let cannot = |error: std::io::Error| Stop::said(Exit::Failed, format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let told = CancellationToken::new();
+    let signals = async {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            told.cancel();
+        }
+    };
+    tokio::select! {
+        summary = agent::run(setup, told.cancelled()) => {
+            summary.map_err(|error| Stop::said(Exit::Failed, error.to_string()))
+        }
+        () = signals => Err(Stop::said(Exit::Failed, "ended at once; what was under way is taken up at the next start")),
     }
 }
 
-/// What the hosts find wrong, without binding anything: the gallery's address is taken as it is written.
-pub(super) fn host_problems(config: &Config) -> Vec<Problem> {
-    let site = match config.listen {
+/// What a newcomer wants to know.
+fn greet(config: &Config, people: Option<&server::People>, out: &mut Out) -> Result<(), Stop> {
+    for folder in &config.folders {
+        out.print(&format!("drop pictures into  {}\n", safe(&folder.path.display().to_string())))?;
+        out.print(&format!("links are in        {}\n", safe(&folder.manifest.display().to_string())))?;
+    }
+    if let Some(people) = people {
+        out.print(&format!("the gallery is at   {}/\n", people.base_url()))?;
+    }
+    Ok(())
+}
+
+/// The address for people. A taken port is a reason not to start only if links would lead there.
+async fn people(config: &Config) -> Result<Option<server::People>, Stop> {
+    let Listen::Tcp(address) = config.listen else { return Ok(None) };
+    match server::bind_people(address).await {
+        Ok(people) => Ok(Some(people)),
+        Err(error) if config.hosts.values().any(|host| host.recipe == "local") => {
+            Err(Stop::said(Exit::Failed, error.to_string()))
+        }
+        Err(error) => {
+            telemetry::trouble("there is no gallery", &error);
+            Ok(None)
+        }
+    }
+}
+
+fn ledger_stop(error: LedgerError) -> Stop {
+    let exit = if matches!(error, LedgerError::InUse { .. }) { Exit::InUse } else { Exit::Failed };
+    Stop::said(exit, error.to_string())
+}
+
+/// What applies: the file, and above it the command line; with everything that is wrong with it, hosts included.
+fn configuration(args: &RunArgs, file: Option<&Path>) -> Result<Config, Stop> {
+    let mut config = if args.dirs.is_empty() {
+        checked(config::draft(file)?, args.listen)?
+    } else {
+        let base = match config::find(file) {
+            Some(_) => config::load(file)?,
+            None => Config::default(),
+        };
+        config::for_directories(base, &args.dirs, args.host.as_deref())?
+    };
+    config.listen = args.listen.unwrap_or(config.listen);
+    host::build(&config, expected_site(config.listen)).map_err(|problems| config.rejected(problems))?;
+    Ok(config)
+}
+
+/// The configuration of a draft, if neither it nor a host in it has a problem.
+pub(super) fn checked(mut draft: Draft, listen: Option<Listen>) -> Result<Config, ConfigError> {
+    if draft.config.folders.is_empty() {
+        let help = "add a [[folder]] with a path and a host, or name folders: pixchute run DIR".to_owned();
+        draft.add(vec![Problem::nowhere("folder", "no folder is configured, so there is nothing to do".to_owned(), Some(help))]);
+    }
+    let site = expected_site(listen.unwrap_or(draft.config.listen));
+    if let Err(problems) = host::build(&draft.config, site) {
+        draft.add(problems);
+    }
+    draft.finish()
+}
+
+/// Where the `local` host's images will be served, for checking before anything is bound.
+pub(super) fn expected_site(listen: Listen) -> Option<Site> {
+    match listen {
         Listen::Off => None,
         Listen::Tcp(address) => {
             Some(Site { store: Store::at(&paths::data_dir()), base_url: format!("http://{address}") })
         }
-    };
-    host::build(config, site).err().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

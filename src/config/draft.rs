@@ -1,5 +1,6 @@
 //! From text to [`Config`]: syntax, then table by table, then what the tables mean together.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,19 +80,21 @@ impl Draft {
 /// The syntax errors, and those other problems that they cannot have caused: what stands on a broken line, after a line
 /// that may have swallowed others, or is only missing, is not reported.
 fn without_guesses(text: &str, errors: &[Error], mut problems: Vec<Problem>) -> Vec<Problem> {
-    let line_of = |offset: usize| {
-        let offset = text.floor_char_boundary(offset);
-        let start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
-        let end = text[offset..].find('\n').map_or(text.len(), |length| offset + length);
-        start..end
+    // Where each line starts, and the end. Looked up once: a long line can hold a hundred thousand errors.
+    let newlines = text.match_indices('\n').map(|(at, _)| at + 1);
+    let starts: Vec<usize> = std::iter::once(0).chain(newlines).chain([text.len() + 1]).collect();
+    let line_of = |offset: usize| starts[..starts.len() - 1].partition_point(|start| *start <= offset) - 1;
+    let broken: BTreeSet<usize> =
+        errors.iter().map(|error| line_of(error.span().map_or(0, |span| span.start))).collect();
+    let swallows = |line: usize| {
+        let line = &text[starts[line]..starts[line + 1] - 1];
+        ["[", "{", "\"\"\"", "'''"].iter().any(|opening| line.contains(opening))
     };
-    let mut lines: Vec<_> = errors.iter().map(|error| line_of(error.span().unwrap_or(0..0).start)).collect();
-    lines.sort_by_key(|line| line.start);
-    let swallows = |line: &str| ["[", "{", "\"\"\"", "'''"].iter().any(|opening| line.contains(opening));
-    let end = lines.iter().find(|line| swallows(&text[(*line).clone()])).map_or(text.len(), |line| line.start);
+    let end = broken.iter().find(|line| swallows(**line)).map_or(text.len(), |line| starts[*line]);
     problems.retain(|problem| {
-        let on_broken_line = lines.iter().any(|line| problem.span.start <= line.end && line.start <= problem.span.end);
-        problem.span.start < end && !on_broken_line && !problem.message.starts_with(folder::MISSING)
+        let lines = line_of(problem.span.start)..=line_of(problem.span.end);
+        let known = !problem.span.is_empty() && !problem.message.starts_with(folder::MISSING);
+        known && problem.span.start < end && broken.range(lines).next().is_none()
     });
     problems.extend(errors.iter().map(syntax_problem));
     problems
@@ -126,7 +129,9 @@ fn read_document<'t>(
     config.hosts = host::read(root.table("host"), config.file.as_deref(), env, problems);
     let folders = folder::read(&mut root, env, problems);
     for (folder, place) in &folders {
-        host::named_by_folder(&mut config.hosts, &folder.host, place.span("host"));
+        if !folder.host.is_empty() {
+            host::named_by_folder(&mut config.hosts, &folder.host, place.span("host"));
+        }
     }
     config.folders = folders.into_iter().map(|(folder, _)| folder).collect();
     root.later("hook", "[]");

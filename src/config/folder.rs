@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::draft::{DURATION, set};
-use super::environment::Environment;
+use super::environment::{Environment, normal};
 use super::problem::{Problem, shown_path};
 use super::section::{Section, describe};
 use super::value::{pattern_mistake, size};
@@ -79,7 +79,7 @@ pub(super) fn read<'t>(
     folders
 }
 
-/// `None` when it has no usable path or host.
+/// `None` when it has no usable path. Without a usable host, `host` is empty.
 fn read_one<'t>(
     name: String,
     table: &'t DeTable<'t>,
@@ -91,7 +91,7 @@ fn read_one<'t>(
     let path = folder_path(&mut section, env);
     let host = folder_host(&mut section);
     // The other keys are read in any case, for the sake of their problems.
-    let usable = path.is_some() && host.is_some();
+    let usable = path.is_some();
     let mut folder = Folder::new(path.unwrap_or_default(), host.unwrap_or_default());
     read_watching(&mut folder, &mut section);
     read_shelving(&mut folder, &mut section, env);
@@ -181,7 +181,7 @@ fn read_shelving(folder: &mut Folder, section: &mut Section<'_>, env: &Environme
     let base = folder.path.clone();
     let mut inside = |key| {
         let path = section.file_path(key, env)?;
-        (!goes_up(section, key, &path)).then(|| base.join(path))
+        (!goes_up(section, key, &path)).then(|| normal(base.join(path).as_os_str()))
     };
     set(&mut folder.done, inside("done"));
     set(&mut folder.retry, inside("retry"));
@@ -224,14 +224,18 @@ fn shelves(folder: &Folder) -> [(&'static str, &Path); 3] {
 fn within(folder: &Folder, place: &Place) -> Vec<Problem> {
     const HELP: &str = "give each of done, retry, failed and manifest a place of its own";
     let shelves = shelves(folder);
+    let (above, apart): (Vec<_>, Vec<_>) = shelves.iter().partition(|(_, path)| folder.path.starts_with(path));
     let mut problems = Vec::new();
-    for (index, (key, path)) in shelves.iter().enumerate() {
-        if folder.path.starts_with(path) {
-            let message = format!("the drop folder lies in \"{}\", which is never watched", shown_path(path));
-            problems.push(place.problem(key, message, HELP));
-        }
-        let overlapping = shelves[..index].iter().find(|(_, other)| path.starts_with(other) || other.starts_with(path));
-        if let Some((other, _)) = overlapping {
+    for (key, path) in above {
+        let message = format!("the drop folder lies in \"{}\", which is never watched", shown_path(path));
+        problems.push(place.problem(key, message, HELP));
+    }
+    for (index, (key, path)) in apart.iter().enumerate() {
+        let overlapping = apart[..index].iter().find(|(_, other)| path.starts_with(other) || other.starts_with(path));
+        if let Some((other, other_path)) = overlapping {
+            // The message belongs to what somebody wrote, not to a default.
+            let swap = place.span(key) == place.header;
+            let (key, path, other) = if swap { (other, other_path, key) } else { (key, path, other) };
             let message = format!("\"{}\" and the place of `{other}` overlap", shown_path(path));
             problems.push(place.problem(key, message, HELP));
         }
@@ -252,10 +256,9 @@ fn between((one, _): (&Folder, &Place), (two, place): (&Folder, &Place)) -> Opti
     }
     let nested = |outer: &Folder, inner: &Folder| outer.recursive && inner.path.starts_with(&outer.path);
     if nested(one, two) || nested(two, one) {
-        let message = format!(
-            "\"{}\" and \"{first}\" lie in each other and would both take the same files",
-            shown_path(&two.path)
-        );
+        let (inner, outer) = if nested(one, two) { (two, one) } else { (one, two) };
+        let (inner, outer) = (shown_path(&inner.path), shown_path(&outer.path));
+        let message = format!("\"{inner}\" lies in \"{outer}\", and both would take the same files");
         return Some(place.problem(
             "path",
             message,

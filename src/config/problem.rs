@@ -1,8 +1,9 @@
 //! What is wrong with a configuration, and how it is said.
 //!
 //! [`ConfigError`] shows every problem with file, line, column, key and the line itself. It never shows a value that
-//! may be a secret: see [`Excerpt`].
+//! may be a secret.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ const MAX_QUOTED: usize = 60;
 /// Words longer than this get no suggestion: no key is so long, and comparing takes time quadratic in the length.
 const MAX_WORD: usize = 64;
 
+/// The span of what stands in no file.
+const NOWHERE: Range<usize> = 0..0;
+
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -34,8 +38,9 @@ pub struct Problem {
 
 impl Problem {
     /// A mistake that stands in no file.
-    pub(super) fn nowhere(key: &str, message: String, help: Option<String>) -> Self {
-        Self { span: 0..0, key: key.to_owned(), message, help }
+    #[must_use]
+    pub fn nowhere(key: &str, message: String, help: Option<String>) -> Self {
+        Self { span: NOWHERE, key: key.to_owned(), message, help }
     }
 }
 
@@ -62,9 +67,10 @@ impl ConfigError {
     /// Adds what somebody else found in the same text. A second problem with the same place is left out: it follows
     /// from the first (a secret that cannot be read is not a bad option as well).
     pub fn extend(&mut self, problems: Vec<Problem>) {
+        let place = |problem: &Problem| (problem.span.start, problem.span.end, problem.key.clone());
+        let mut known: BTreeSet<_> = self.problems.iter().map(place).collect();
         for problem in problems {
-            let known = |other: &Problem| other.span == problem.span && (other.key == problem.key);
-            if !self.problems.iter().any(known) {
+            if problem.span == NOWHERE || known.insert(place(&problem)) {
                 self.problems.push(problem);
             }
         }
@@ -72,10 +78,10 @@ impl ConfigError {
     }
 
     fn write_problem(&self, f: &mut fmt::Formatter<'_>, problem: &Problem, excerpt: &Excerpt<'_>) -> fmt::Result {
-        let position = (problem.span != (0..0)).then(|| Position::of(&self.text, problem.span.start));
+        let position = (problem.span != NOWHERE).then(|| Position::of(&self.text, problem.span.start));
         match (&self.file, &position) {
-            (Some(file), Some(at)) => write!(f, "{}:{}:{}: ", file.display(), at.line, at.column)?,
-            (Some(file), None) => write!(f, "{}: ", file.display())?,
+            (Some(file), Some(at)) => write!(f, "{}:{}:{}: ", shown_path(file), at.line, at.column)?,
+            (Some(file), None) => write!(f, "{}: ", shown_path(file))?,
             (None, Some(at)) => write!(f, "line {}, column {}: ", at.line, at.column)?,
             (None, None) => {}
         }
@@ -180,20 +186,18 @@ impl<'t> Excerpt<'t> {
         if line.chars().count() > MAX_LINE {
             return None;
         }
-        let (inside, about_value) = (start - line_start, line.find('=').is_some_and(|sign| sign < start - line_start));
-        let shown = if self.is_plain(line_start) && (about_value || !line.contains('=')) {
-            line.to_owned()
-        } else if self.broken {
-            return None;
-        } else {
-            let header = line.trim_start().starts_with('[');
-            match line.split_once('=') {
-                _ if header => line.to_owned(),
-                Some((key, value)) if inside <= key.len() + 1 + leading_spaces(value) => {
-                    format!("{key}={}…", " ".repeat(leading_spaces(value)))
-                }
-                _ => return None,
+        // A span may begin at the line's end, which is not part of it.
+        let inside = (start - line_start).min(line.len());
+        let about_value = line.find('=').is_some_and(|sign| sign < inside);
+        let plain = self.is_plain(line_start);
+        let shown = match line.split_once('=') {
+            _ if plain && about_value => line.to_owned(),
+            None if plain => line.to_owned(),
+            _ if !self.broken && line.trim_start().starts_with('[') => line.to_owned(),
+            Some((key, value)) if (plain || !self.broken) && inside <= key.len() + 1 + leading_spaces(value) => {
+                format!("{key}={}…", " ".repeat(leading_spaces(value)))
             }
+            _ => return None,
         };
         let marked = marked.min(shown.chars().count().saturating_sub(line[..inside].chars().count()).max(1));
         // A tab counts as one column; other control characters could steer the terminal.

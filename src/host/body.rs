@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -102,7 +102,8 @@ impl Plan {
         self.before.len() as u64 + self.file.as_ref().map_or(0, |file| file.len()) + self.after.len() as u64
     }
 
-    /// The body for one try. `trouble` receives what goes wrong with the file.
+    /// The body for one try. `trouble` receives what goes wrong with the file; once it is dropped, the try is over and
+    /// the body breaks off.
     pub(super) fn body(&self, progress: &Arc<Progress>, trouble: &Arc<OnceLock<io::Error>>) -> SendBody {
         let mut body = SendBody {
             ready: self.before.clone(),
@@ -110,7 +111,7 @@ impl Plan {
             after: self.after.clone(),
             remaining: self.len(),
             progress: Arc::clone(progress),
-            trouble: Arc::clone(trouble),
+            trouble: Arc::downgrade(trouble),
         };
         match self.file.as_ref().map(|file| (file, file.whole())) {
             None => {}
@@ -147,7 +148,7 @@ pub(super) struct SendBody {
     after: Bytes,
     remaining: u64,
     progress: Arc<Progress>,
-    trouble: Arc<OnceLock<io::Error>>,
+    trouble: Weak<OnceLock<io::Error>>,
 }
 
 enum FilePart {
@@ -195,6 +196,10 @@ impl Body for SendBody {
         if self.remaining == 0 {
             return Poll::Ready(None);
         }
+        // The client would go on sending after an early answer, and count it as progress of the next try.
+        let Some(trouble) = self.trouble.upgrade() else {
+            return Poll::Ready(Some(Err(io::Error::other("the request is over"))));
+        };
         if self.progress.phase() == Phase::Connect {
             self.progress.enter(Phase::Send);
         }
@@ -204,7 +209,7 @@ impl Body for SendBody {
                 Err(error) => {
                     // The client wraps errors of bodies beyond recognition: the engine reads it here.
                     let copy = io::Error::new(error.kind(), error.to_string());
-                    self.trouble.set(error).ok();
+                    trouble.set(error).ok();
                     return Poll::Ready(Some(Err(copy)));
                 }
             }

@@ -88,7 +88,7 @@ fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec
             return Err(problems.collect());
         }
     };
-    let client = http::client(&base_url, config.pool.connect_timeout).map_err(|error| {
+    let client = http::client(&base_url, &config.pool).map_err(|error| {
         let message = format!("no HTTPS client could be set up: {}", error.without_url());
         vec![problem("", message, Some("are the system's certificates installed (package ca-certificates)?".into()))]
     })?;

@@ -15,7 +15,7 @@ use super::body::Plan;
 use super::http::{self, Received, Trouble};
 use super::options::Options;
 use super::recipe::template::{RenderError, Scope};
-use super::recipe::{Answer, BodySpec, Recipe, Step, Template};
+use super::recipe::{Answer, BodySpec, Extractor, Recipe, Step, Template};
 use super::redact::Redactor;
 use super::verdict::Judge;
 use super::{Host, Limits, Sending, Upload};
@@ -68,27 +68,38 @@ struct Prepared {
 impl RecipeHost {
     async fn run(&self, upload: &Upload) -> Result<Links, Box<Failure>> {
         let mut scope = self.scope(upload);
-        let mut last = Answer::default();
-        for step in &self.recipe.steps {
-            let request = self.prepare(step, &scope, upload)?;
-            last = self.persist(step, &request, upload).await?;
-            upload.progress.enter(Phase::Parse);
-            let find = |ways: &Vec<_>| ways.iter().find_map(|way: &super::recipe::Extractor| way.find(&last));
-            let values: BTreeMap<String, String> =
-                step.extract.iter().filter_map(|(name, ways)| Some((name.clone(), find(ways)?))).collect();
-            scope.steps.insert(step.name.clone(), values);
+        let (last, before) = self.recipe.steps.split_last().expect("a recipe has at least one step");
+        for step in before {
+            let answer = self.persist(step, &scope, upload, |answer, _| Ok(answer)).await?;
+            scope.steps.insert(step.name.clone(), values(step, &answer));
         }
-        self.judge().links(&scope, &last, self.clock.now()).map_err(|failure| self.sized(failure, upload))
+        // An answer without a usable link is a failed request, to be tried again like any other.
+        let links = |answer: Answer, scope: &Scope| {
+            let mut scope = scope.clone();
+            scope.steps.insert(last.name.clone(), values(last, &answer));
+            self.judge().links(&scope, &answer, self.clock.now())
+        };
+        self.persist(last, &scope, upload, links).await
     }
 
-    /// Sends a request until it is answered, it is not worth another try, or the deadline is too near.
-    async fn persist(&self, step: &Step, request: &Prepared, upload: &Upload) -> Result<Answer, Box<Failure>> {
+    /// Sends the request of `step` until `read` can use the answer, it is not worth another try, or the deadline is too
+    /// near.
+    async fn persist<T>(
+        &self,
+        step: &Step,
+        scope: &Scope,
+        upload: &Upload,
+        read: impl Fn(Answer, &Scope) -> Result<T, Box<Failure>>,
+    ) -> Result<T, Box<Failure>> {
+        let request = self.prepare(step, scope, upload)?;
         let mut tries = 0;
         loop {
-            let failure = match self.send(step, request, upload).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => self.sized(failure, upload),
+            let answer = self.send(step, &request, upload).await;
+            let mut failure = match answer.and_then(|answer| read(answer, scope)) {
+                Ok(useful) => return Ok(useful),
+                Err(failure) => failure,
             };
+            failure.sent = upload.progress.sent();
             tries += 1;
             let delay = self.retry.backoff.delay(tries, jitter());
             let too_late = Instant::now() + delay >= upload.deadline;
@@ -239,11 +250,13 @@ impl RecipeHost {
     fn judge(&self) -> Judge<'_> {
         Judge { host: &self.name, recipe: &self.recipe, redactor: &self.redactor }
     }
+}
 
-    fn sized(&self, mut failure: Box<Failure>, upload: &Upload) -> Box<Failure> {
-        failure.sent = upload.progress.sent();
-        failure
-    }
+/// What `step` keeps of its answer.
+fn values(step: &Step, answer: &Answer) -> BTreeMap<String, String> {
+    let found =
+        |(name, ways): (&String, &Vec<Extractor>)| Some((name.clone(), ways.iter().find_map(|way| way.find(answer))?));
+    step.extract.iter().filter_map(found).collect()
 }
 
 /// The rendered pairs; what comes out empty is left out.

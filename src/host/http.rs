@@ -13,6 +13,7 @@ use url::Url;
 
 use super::Progress;
 use super::options::is_loopback;
+use crate::config::Pool;
 use crate::job::Phase;
 
 /// The largest answer that is read. Result pages of image hosts have 10 to 200 kB.
@@ -39,20 +40,23 @@ const USER_AGENT: &str = concat!("pixchute/", env!("CARGO_PKG_VERSION"), " (drop
 ///
 /// # Errors
 /// When the system's certificates cannot be loaded.
-pub(super) fn client(base_url: &Url, connect_timeout: Duration) -> Result<Client, reqwest::Error> {
+pub(super) fn client(base_url: &Url, pool: &Pool) -> Result<Client, reqwest::Error> {
     // Fails only if there is a provider already, which is then used.
     rustls::crypto::ring::default_provider().install_default().ok();
     let builder = Client::builder()
         .http1_only()
         .http1_max_headers(HEADERS_LIMIT)
         .user_agent(USER_AGENT)
-        .connect_timeout(connect_timeout)
+        .connect_timeout(pool.connect_timeout)
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .tcp_nodelay(true);
+    // After an early answer to a host that reads no more, only the kernel can end the connection.
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(pool.stall_timeout.saturating_mul(2));
     if is_loopback(base_url) { builder.no_proxy() } else { builder }.build()
 }
 

@@ -43,8 +43,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// The job with this id.
     fn job(&self, id: JobId) -> Answer<Option<Job>>;
 
-    /// Up to `limit` jobs of `host` in stage `Cooling`, not pending, with `not_before <= now`, longest overdue first; and
-    /// the moment at which the next one after these is due.
+    /// Writes down that the ledger holds everything that the manifests know: until then it counts as new.
+    fn complete(&self) -> Answer<()>;
+
+    /// Up to `limit` jobs of `host` that may be claimed, longest overdue first, and the moment at which the next one after
+    /// these is due. Claimable is what is not pending, and either `Cooling`, or `Waiting` with a `not_before` (one without
+    /// is in memory).
     fn due(&self, host: String, now: WallTime, limit: usize) -> Answer<Due>;
 
     /// Up to `limit` jobs whose life was interrupted, oldest id first, with ids above `after`: stage `Waiting`, `Started`
@@ -174,6 +178,12 @@ impl RecordHead {
 /// Whether the life of `job` was interrupted if the agent starts now.
 fn is_open(job: &Job) -> bool {
     job.pending || matches!(job.stage, Stage::Waiting | Stage::Started | Stage::Uploaded)
+}
+
+/// Whether `due` may give `job`.
+fn is_claimable(job: &Job) -> bool {
+    let cut_off = job.stage == Stage::Waiting && job.not_before.is_some();
+    !job.pending && (job.stage == Stage::Cooling || cut_off)
 }
 
 /// Whether the links of `job` may be repeated for another file with the same content.

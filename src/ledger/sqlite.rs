@@ -71,7 +71,7 @@ impl fmt::Debug for SqliteLedger {
 pub struct Opened {
     /// The ledger.
     pub ledger: SqliteLedger,
-    /// It is new, or was never said to be [complete](SqliteLedger::complete): the caller puts in what the manifests know
+    /// It is new, or was never said to be [complete](Ledger::complete): the caller puts in what the manifests know
     /// before anything is sent.
     pub fresh: bool,
     /// Where the damaged ledger is that lay here before.
@@ -118,13 +118,6 @@ impl SqliteLedger {
         })
         .map_err(no_thread)?;
         Ok(Opened { ledger: Self { reader, writer, _lock: lock }, fresh, set_aside })
-    }
-
-    /// Writes down that the ledger now holds everything that the manifests know; until then each [`SqliteLedger::open`]
-    /// calls it fresh, so that a rebuild which was interrupted is done again.
-    pub fn complete(&self) -> Answer<()> {
-        let done = self.ask(Deed::Complete, Durability::Power);
-        Box::pin(async move { done.await.map(drop) })
     }
 
     fn ask(&self, deed: Deed, durability: Durability) -> Answer<Option<Job>> {
@@ -177,6 +170,11 @@ impl Ledger for SqliteLedger {
 
     fn census(&self) -> Answer<Vec<Census>> {
         self.read(rows::census)
+    }
+
+    fn complete(&self) -> Answer<()> {
+        let done = self.ask(Deed::Complete, Durability::Power);
+        Box::pin(async move { done.await.map(drop) })
     }
 
     fn last_seq(&self) -> Answer<u64> {

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Record;
+use crate::job::JobId;
 use crate::shelf::{self, ShelfError};
 
 /// A file this large is no sidecar: records are a few kilobytes.
@@ -45,6 +46,14 @@ pub fn write(image: &Path, record: &Record) -> Result<(), ShelfError> {
         return Err(ShelfError::Taken { path });
     }
     shelf::write_atomic(&path, record.line().as_bytes(), false)
+}
+
+/// Removes the sidecar of `image` if it tells of this job: the image has gone elsewhere, and its record with it.
+///
+/// # Errors
+/// What the system says.
+pub fn remove_if_of(image: &Path, job: JobId) -> Result<(), ShelfError> {
+    if read(image).is_some_and(|record| record.job == job) { shelf::remove(&path_for(image)) } else { Ok(()) }
 }
 
 #[cfg(test)]

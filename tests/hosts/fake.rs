@@ -30,6 +30,8 @@ pub(crate) enum Reply {
     ResetAfterRequest,
     /// Answers as soon as the head is there, and reads no more of the body.
     Early(String),
+    /// The same, but goes on reading the body slowly.
+    EarlyAndReads(String),
     /// Reads slowly: so many bytes each second, then answers.
     Slow(usize, String),
 }
@@ -150,6 +152,16 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
             seen.lock().unwrap().requests.push(request);
             stream.write_all(answer.as_bytes()).await.ok()?;
             hold_unread(stream, seen).await;
+            return None;
+        }
+        Reply::EarlyAndReads(answer) => {
+            seen.lock().unwrap().requests.push(request);
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            let mut sink = vec![0; 64 * 1024];
+            while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            seen.lock().unwrap().closed.push(Instant::now());
             return None;
         }
         Reply::StopsReading(bytes) => {

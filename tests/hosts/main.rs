@@ -1,5 +1,7 @@
 //! Hosts against strict fakes of their protocols, and against everything that can go wrong on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop where it is")]
+
 mod contracts;
 mod fake;
 mod misbehaviour;
@@ -48,7 +50,7 @@ fn config(hosts: impl IntoIterator<Item = HostConfig>) -> Config {
 fn host_config(recipe: &str, base_url: Option<String>, options: &[(&str, &str)]) -> HostConfig {
     let setting = |(at, (name, value)): (usize, &(&str, &str))| {
         let span = at + 1..at + 2;
-        ((*name).to_owned(), Setting { value: (*value).to_owned().into(), origin: "config".into(), span })
+        ((*name).to_owned(), Setting { value: (*value).to_owned().into(), origin: "config".into(), span: span.clone(), key_span: span })
     };
     HostConfig {
         name: recipe.rsplit('/').next().unwrap().trim_end_matches(".toml").to_owned(),

@@ -122,7 +122,8 @@ async fn r16_a_success_without_a_usable_link_is_a_bad_response() {
         (r#"{"show_url":"https://pixhost.to/show/1/2.png","th_url":"https://t1.pixhost.to/thumbs/"}"#, "not stored"),
     ];
     for (body, message) in table {
-        let (_, failure, _) = fail(answer("200 OK", "", body), 500).await;
+        let (fake, failure, _) = fail(answer("200 OK", "", body), 500).await;
+        assert_eq!(fake.requests().len(), 4, "it is tried again: {body}");
         assert_eq!((failure.class, failure.http_status), (ErrorClass::BadResponse, Some(200)), "{body}");
         assert!(failure.message.contains(message), "{body}: {}", failure.message);
         assert_eq!(failure.response_head.is_some(), !body.is_empty());
@@ -169,6 +170,17 @@ async fn an_early_413_is_used_although_the_body_was_not_read() {
     assert_eq!((failure.class, failure.http_status), (ErrorClass::File, Some(413)));
     assert!(time < Duration::from_secs(30), "{time:?}");
     fake.closed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_early_answer_nothing_more_is_sent_and_the_connection_is_not_used_again() {
+    let busy = Reply::EarlyAndReads(text("503 Service Unavailable", "", ""));
+    let fake = Fake::start(vec![busy, answer("200 OK", "", GOOD)]).await;
+    let image = Image::new(LARGE);
+    image.send(&pixhost(&fake)).await.expect("the second try");
+    fake.closed().await;
+    assert_eq!(fake.connections(), 2);
+    assert_eq!(image.upload.progress.sent(), image.upload.progress.total(), "only the second try is counted");
 }
 
 #[tokio::test(start_paused = true)]

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_value_that_is_missing_at_run_time_is_an_error_and_not_an_empty_text() {
         assert!(matches!(render("{{ step.page.token }}"), Err(RenderError::Missing(_))));
-        assert!(matches!(render("{{ step.page.token|replace('a', 'b') }}"), Err(_)));
+        assert!(render("{{ step.page.token|replace('a', 'b') }}").is_err());
     }
 
     #[test]

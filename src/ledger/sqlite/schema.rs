@@ -22,7 +22,8 @@ CREATE TABLE job (
   pending INTEGER NOT NULL, open INTEGER NOT NULL, linkable INTEGER NOT NULL);
 CREATE INDEX job_path ON job (path);
 CREATE INDEX job_content ON job (host, hash) WHERE linkable = 1;
-CREATE INDEX job_due ON job (host, not_before, id) WHERE stage = 'cooling' AND pending = 0;
+CREATE INDEX job_due ON job (host, not_before, id) 
+  WHERE pending = 0 AND (stage = 'cooling' OR (stage = 'waiting' AND not_before IS NOT NULL));
 CREATE INDEX job_open ON job (id) WHERE open = 1;
 CREATE INDEX job_stage ON job (stage, id);
 CREATE INDEX job_oldest ON job (folder, host, stage, queued_at);

@@ -1,0 +1,251 @@
+//! The blocking half of the feed: is the drop folder there, what is in it, what is this file.
+//!
+//! Everything here may take as long as the file system likes; it runs on a blocking thread, one call at a time.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::WatchState;
+use super::hints::Shared;
+use super::native::{Native, NoWatch, without_events};
+use super::scan::{Report, Scan, Step, Tree, identity};
+use crate::clock::Clock;
+use crate::config::{Folder, WatchMode};
+use crate::inspect;
+use crate::settle::Seen;
+
+/// How often everything is listed again although nothing seems to have changed.
+pub const FULL_SCAN: Duration = Duration::from_secs(3600);
+
+/// How long watching is not tried again after a limit was hit; doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(60);
+
+/// The longest of these rests.
+const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+
+/// What is at a path.
+pub(super) enum Found {
+    Seen(Seen),
+    /// A directory that will be scanned; false if too many are waiting for that.
+    Directory(bool),
+}
+
+/// The drop folder as the disk has it.
+pub(super) struct Disk {
+    folder: Folder,
+    shared: Arc<Shared>,
+    clock: Clock,
+    tree: Option<Tree>,
+    /// The scan of the whole folder that is under way.
+    scan: Option<Scan>,
+    /// The scan of new directories, which comes first.
+    arrivals: Option<Scan>,
+    state: WatchState,
+    /// Directories without a watch, as of the last scan.
+    unwatched: usize,
+    no_watch: Option<NoWatch>,
+    /// When watching may be tried again.
+    watch_again: Option<Instant>,
+    retry: Duration,
+}
+
+impl Disk {
+    pub(super) fn new(folder: Folder, shared: Arc<Shared>, clock: Clock) -> Self {
+        Self {
+            folder,
+            shared,
+            clock,
+            tree: None,
+            scan: None,
+            arrivals: None,
+            state: WatchState::Absent { reason: String::new() },
+            unwatched: 0,
+            no_watch: None,
+            watch_again: None,
+            retry: FIRST_RETRY,
+        }
+    }
+
+    /// How the folder is watched now.
+    pub(super) fn state(&self) -> &WatchState {
+        &self.state
+    }
+
+    /// Whether the drop folder is there and still the one it was; true if it is another one, or newly there: then nothing
+    /// that was known about it holds. With `anew` it is known to have gone: numbers of inodes are used again.
+    pub(super) fn check_root(&mut self, anew: bool) -> bool {
+        if anew {
+            self.leave_root();
+        }
+        match self.root_id() {
+            Err(reason) => {
+                self.leave_root();
+                self.state = WatchState::Absent { reason };
+                false
+            }
+            Ok(id) if self.tree.as_ref().is_some_and(|tree| tree.id == id) => self.start_watching_if_due(),
+            Ok(id) => {
+                self.leave_root();
+                let root = self.folder.path.clone();
+                self.tree = Some(Tree::new(root, id, Arc::clone(&self.shared), self.clock.clone(), None));
+                self.start_watching();
+                true
+            }
+        }
+    }
+
+    fn leave_root(&mut self) {
+        (self.tree, self.scan, self.arrivals) = (None, None, None);
+        (self.unwatched, self.no_watch, self.watch_again, self.retry) = (0, None, None, FIRST_RETRY);
+    }
+
+    fn root_id(&self) -> Result<(u64, u64), String> {
+        let path = &self.folder.path;
+        let metadata = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.folder.create => {
+                fs::create_dir_all(path).and_then(|()| fs::metadata(path))
+            }
+            other => other,
+        };
+        match metadata {
+            Ok(metadata) if metadata.is_dir() => Ok(identity(&metadata)),
+            Ok(_) => Err("it is not a folder".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err("it does not exist; it is used as soon as it does".to_owned())
+            }
+            Err(error) => Err(format!("it cannot be read: {error}")),
+        }
+    }
+
+    /// Decides between watching and polling, and starts the watcher.
+    fn start_watching(&mut self) {
+        let silent = match self.folder.watch {
+            WatchMode::Poll => Some("`watch = \"poll\"` is set".to_owned()),
+            WatchMode::Native => None,
+            WatchMode::Auto => without_events(&self.folder.path).map(|name| {
+                format!("{name} does not report changes by other machines; `watch = \"native\"` overrides this")
+            }),
+        };
+        let Some(tree) = &mut self.tree else { return };
+        if let Some(reason) = silent {
+            self.state = WatchState::Poll { reason };
+            return;
+        }
+        match Native::start(Arc::clone(&self.shared)) {
+            Ok(native) => {
+                tree.native = Some(native);
+                self.state = WatchState::Native;
+            }
+            Err(no_watch) => self.limit_hit(no_watch),
+        }
+    }
+
+    /// Tries again to start a watcher that could not be started; true if there is one now.
+    fn start_watching_if_due(&mut self) -> bool {
+        let without = self.tree.as_ref().is_some_and(|tree| tree.native.is_none());
+        if !without || self.watch_again.is_none_or(|at| at > Instant::now()) {
+            return false;
+        }
+        self.start_watching();
+        self.state == WatchState::Native
+    }
+
+    fn limit_hit(&mut self, no_watch: NoWatch) {
+        self.state = WatchState::Poll { reason: no_watch.to_string() };
+        self.no_watch = Some(no_watch);
+        self.watch_again = Some(Instant::now() + self.retry);
+        self.retry = self.retry.saturating_mul(2).min(LONGEST_RETRY);
+    }
+
+    /// Begins a scan of the whole folder.
+    pub(super) fn begin_scan(&mut self, full: bool) {
+        let watch = self.may_watch();
+        if let Some(tree) = &mut self.tree {
+            self.scan = Some(Scan::whole(tree, full, watch));
+        }
+    }
+
+    /// Will scan a directory that was pointed at; false if too many are waiting for that.
+    fn arrived(&mut self, directory: PathBuf) -> bool {
+        let watch = self.may_watch();
+        self.arrivals.get_or_insert_with(|| Scan::of_arrivals(watch)).arrived(directory)
+    }
+
+    fn may_watch(&self) -> bool {
+        self.watch_again.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// Reads on: first in new directories, then in the scan of the whole folder, whose end is reported.
+    pub(super) fn scan_on(&mut self) -> Step {
+        let Some(tree) = &mut self.tree else { return Step::default() };
+        let Some(scan) = self.arrivals.as_mut().or(self.scan.as_mut()) else { return Step::default() };
+        let mut step = scan.step(tree);
+        if let Some(report) = step.report.take() {
+            self.learn(&report);
+            if report.whole {
+                self.scan = None;
+                step.report = Some(report);
+            } else {
+                self.arrivals = None;
+            }
+        }
+        step
+    }
+
+    /// Whether a scan is under way.
+    pub(super) fn scans(&self) -> bool {
+        self.scan.is_some() || self.arrivals.is_some()
+    }
+
+    /// What a scan says about the watches.
+    fn learn(&mut self, report: &Report) {
+        if self.tree.as_ref().is_none_or(|tree| tree.native.is_none()) {
+            return;
+        }
+        self.unwatched = if report.whole { report.unwatched } else { self.unwatched + report.unwatched };
+        if let Some(no_watch) = report.no_watch.clone() {
+            self.limit_hit(no_watch);
+        }
+        if self.unwatched == 0 {
+            (self.no_watch, self.watch_again, self.retry) = (None, None, FIRST_RETRY);
+            self.state = WatchState::Native;
+        } else if let Some(no_watch) = &self.no_watch {
+            self.state = WatchState::Poll { reason: format!("{} directories are polled: {no_watch}", self.unwatched) };
+        }
+    }
+
+    /// What is at this path. Only regular files with a name that is taken are opened.
+    pub(super) fn look(&mut self, path: &Path) -> Found {
+        let Ok(name) = path.strip_prefix(&self.folder.path) else { return Found::Seen(Seen::Gone) };
+        if self.shared.ignore.takes(name) {
+            match inspect::look(path) {
+                Ok(Some(look)) => return Found::Seen(Seen::File(look)),
+                Ok(None) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(_) => return Found::Seen(Seen::Unreadable),
+            }
+        }
+        let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        if is_directory && self.shared.ignore.enters_all(name) {
+            Found::Directory(self.arrived(name.to_owned()))
+        } else {
+            Found::Seen(Seen::Gone)
+        }
+    }
+
+    /// The next scan lists the directory of each of these files again.
+    pub(super) fn forget_listings(&mut self, files: &[PathBuf]) {
+        let Some(tree) = &mut self.tree else { return };
+        for file in files {
+            if let Some(Ok(directory)) = file.parent().map(|directory| directory.strip_prefix(&tree.root)) {
+                let directory = directory.to_owned();
+                tree.forget_listing(&directory);
+            }
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What to do next: the loop of one drop folder.
+//!
+//! [`FolderFeed::next`] works until it has something to tell: it plans one step, has it carried out by [`Disk`] on a
+//! blocking thread, and takes the result in. All of its state lies in `self`, so dropping the future loses nothing: a step
+//! under way is picked up by the next call.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::disk::{Disk, FULL_SCAN, Found};
+use super::hints::{Busy, Hints, Requests, Shared, lock};
+use super::ignore::Ignore;
+use super::scan::{Report, Step};
+use super::{Feed, Settled, WatchState};
+use crate::clock::Clock;
+use crate::config::Folder;
+use crate::settle::{Seen, Settle, Sighted, Sign, Verdict};
+
+/// How often the identity of the drop folder is compared: an unmount makes no event.
+const ROOT_CHECK: Duration = Duration::from_secs(10);
+
+/// How often a drop folder that is not there is looked for.
+const ABSENT_CHECK: Duration = Duration::from_secs(3);
+
+/// How soon names that found no room in the settle table are scanned for again.
+const LEFT_OUT: Duration = Duration::from_secs(5);
+
+/// Every so many steps the order of the sources is reversed, so that none can starve the others.
+const REVERSE: u32 = 8;
+
+/// The files of one drop folder as they become ready. See the module for what it promises.
+pub struct FolderFeed {
+    folder: Folder,
+    shared: Arc<Shared>,
+    clock: Clock,
+    /// Here, or on its way in `running`.
+    disk: Option<Box<Disk>>,
+    running: Option<JoinHandle<(Box<Disk>, Done)>>,
+    /// What is to be told: at most a few things, because nothing is done while something is here.
+    out: VecDeque<Feed>,
+    /// What the last step of the scan brought.
+    names: VecDeque<PathBuf>,
+    /// A scan has ended and is told about once its names are done.
+    report: Option<Report>,
+    present: bool,
+    /// The drop folder that was there has gone, whatever is there now.
+    root_left: bool,
+    next_check: Instant,
+    next_scan: Instant,
+    next_full: Instant,
+    full_wanted: bool,
+    scanned_before: bool,
+    steps: u32,
+}
+
+/// What a step brought.
+enum Done {
+    /// The drop folder was checked; true if it is newly there or another one.
+    Root(bool),
+    Scanned(Step),
+    Looked(PathBuf, Found),
+}
+
+/// What to do next.
+enum Plan {
+    CheckRoot { anew: bool },
+    Scan { full: bool },
+    ScanOn,
+    Look(PathBuf),
+}
+
+/// What the plan says.
+enum Next {
+    Do(Plan),
+    /// There is something to tell.
+    Tell,
+    Wait(Instant),
+}
+
+impl FolderFeed {
+    /// A feed for `folder`, with the filter made for it and the set of paths that its consumer is working on. Does
+    /// nothing yet.
+    #[must_use]
+    pub fn new(folder: &Folder, ignore: Ignore, busy: Busy, clock: Clock) -> Self {
+        let settle = Settle::new(folder.settle);
+        let shared = Arc::new(Shared::new(folder.path.clone(), ignore, busy, clock.clone(), settle));
+        let now = Instant::now();
+        let disk = Disk::new(folder.clone(), Arc::clone(&shared), clock.clone());
+        Self {
+            folder: folder.clone(),
+            shared,
+            clock,
+            disk: Some(Box::new(disk)),
+            running: None,
+            out: VecDeque::new(),
+            names: VecDeque::new(),
+            report: None,
+            present: false,
+            root_left: false,
+            next_check: now,
+            next_scan: now,
+            next_full: now,
+            full_wanted: false,
+            scanned_before: false,
+            steps: 0,
+        }
+    }
+
+    /// A handle that points the feed at things and says how it is.
+    #[must_use]
+    pub fn hints(&self) -> Hints {
+        Hints(Arc::clone(&self.shared))
+    }
+
+    /// The next thing to know. Waits as long as there is none; nothing is lost if the future is dropped.
+    ///
+    /// A settled file is offered once per sighting. Whoever cannot use it now must point at it again with
+    /// [`Hints::hint`]: a scan does not list an unchanged directory a second time.
+    pub async fn next(&mut self) -> Feed {
+        loop {
+            if let Some(feed) = self.out.pop_front() {
+                return feed;
+            }
+            if let Some(running) = &mut self.running {
+                let result = running.await;
+                self.running = None;
+                match result {
+                    Ok((disk, done)) => self.take_in(disk, done),
+                    Err(error) => self.start_over(&error),
+                }
+                continue;
+            }
+            match self.plan(Instant::now()) {
+                Next::Do(plan) => self.carry_out(plan),
+                Next::Tell => {}
+                Next::Wait(until) => tokio::select! {
+                    () = self.shared.woken() => {}
+                    () = sleep_until(until) => {}
+                },
+            }
+        }
+    }
+
+    /// The next step.
+    fn plan(&mut self, now: Instant) -> Next {
+        self.take_requests(now);
+        if self.next_check <= now {
+            return Next::Do(Plan::CheckRoot { anew: std::mem::take(&mut self.root_left) });
+        }
+        if !self.present {
+            return Next::Wait(self.next_check);
+        }
+        self.steps = self.steps.wrapping_add(1);
+        let look = if self.steps % REVERSE == 0 {
+            self.scanned_name().or_else(|| self.due(now)).or_else(|| self.hinted(now))
+        } else {
+            self.hinted(now).or_else(|| self.due(now)).or_else(|| self.scanned_name())
+        };
+        if let Some(path) = look {
+            return Next::Do(Plan::Look(path));
+        }
+        if self.names.is_empty() {
+            if let Some(report) = self.report.take() {
+                self.end_scan(now, report);
+                return Next::Tell;
+            }
+            if self.disk.as_ref().is_some_and(|disk| disk.scans()) {
+                return Next::Do(Plan::ScanOn);
+            }
+            let full = self.full_wanted || self.next_full <= now;
+            if full || self.next_scan <= now {
+                return Next::Do(Plan::Scan { full });
+            }
+        }
+        Next::Wait(self.next_moment())
+    }
+
+    /// When something is to be done even if nothing happens.
+    fn next_moment(&self) -> Instant {
+        let settle = lock(&self.shared.settle).next_look();
+        let scan = if self.names.is_empty() { Some(self.next_scan.min(self.next_full)) } else { None };
+        [settle, scan].into_iter().flatten().fold(self.next_check, Instant::min)
+    }
+
+    fn take_requests(&mut self, now: Instant) {
+        let Requests { lost, rescan, check_root, root_left } = std::mem::take(&mut lock(&self.shared.waiting).requests);
+        if lost && !self.full_wanted {
+            self.out.push_back(Feed::Overflow);
+        }
+        self.full_wanted |= lost || rescan;
+        self.root_left |= root_left;
+        if check_root || root_left {
+            self.next_check = now;
+        }
+    }
+
+    /// The next path somebody pointed at that needs a look now.
+    fn hinted(&mut self, now: Instant) -> Option<PathBuf> {
+        while let Some((path, sign)) = self.shared.next_hint() {
+            if self.shared.busy.sighted(&path, sign) {
+                continue;
+            }
+            let sighted = lock(&self.shared.settle).sighted(now, &path, sign);
+            self.mind_left_out(now);
+            if sighted == Sighted::Look {
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    /// The next settling file whose look is due.
+    fn due(&self, now: Instant) -> Option<PathBuf> {
+        lock(&self.shared.settle).due(now)
+    }
+
+    /// The next name of the scan, if there is room to let it settle.
+    fn scanned_name(&mut self) -> Option<PathBuf> {
+        loop {
+            let path = self.names.front()?;
+            let settle = lock(&self.shared.settle);
+            let known = settle.tracks(path) || self.shared.busy.sighted(path, Sign::Seen);
+            if !known && !settle.has_room() {
+                return None;
+            }
+            let path = self.names.pop_front()?;
+            if !known {
+                return Some(path);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, plan: Plan) {
+        let Some(mut disk) = self.disk.take() else { return };
+        if let Plan::Scan { full } = plan {
+            self.plan_next_scans(full);
+        }
+        self.running = Some(tokio::task::spawn_blocking(move || {
+            let done = match plan {
+                Plan::CheckRoot { anew } => Done::Root(disk.check_root(anew)),
+                Plan::Scan { full } => {
+                    disk.begin_scan(full);
+                    Done::Scanned(disk.scan_on())
+                }
+                Plan::ScanOn => Done::Scanned(disk.scan_on()),
+                Plan::Look(path) => {
+                    let found = disk.look(&path);
+                    Done::Looked(path, found)
+                }
+            };
+            (disk, done)
+        }));
+    }
+
+    fn plan_next_scans(&mut self, full: bool) {
+        let now = Instant::now();
+        self.next_scan = now + self.scan_interval();
+        if full {
+            self.full_wanted = false;
+            self.next_full = now + FULL_SCAN;
+        }
+    }
+
+    /// The time between two scans, a little different for each folder so that they do not all scan at once.
+    fn scan_interval(&self) -> Duration {
+        let spread = blake3::hash(self.folder.path.as_os_str().as_encoded_bytes()).as_bytes()[0];
+        match lock(&self.shared.told).watch {
+            WatchState::Native => self.folder.rescan.mul_f64(0.9 + 0.2 * f64::from(spread) / 255.0),
+            _ => self.folder.poll_interval,
+        }
+    }
+
+    fn take_in(&mut self, disk: Box<Disk>, done: Done) {
+        let now = Instant::now();
+        let state = disk.state().clone();
+        self.disk = Some(disk);
+        self.present = !matches!(state, WatchState::Absent { .. });
+        if self.shared.tell(&state) {
+            self.next_scan = self.next_scan.min(now + self.scan_interval());
+            self.out.push_back(Feed::State(state));
+        }
+        match done {
+            Done::Root(new) => {
+                self.next_check = now + if self.present { ROOT_CHECK } else { ABSENT_CHECK };
+                self.full_wanted |= new;
+                if new || !self.present {
+                    self.names.clear();
+                    self.report = None;
+                }
+            }
+            Done::Scanned(step) => {
+                self.names.extend(step.files);
+                self.report = step.report;
+            }
+            Done::Looked(path, Found::Directory(noted)) => {
+                self.full_wanted |= !noted;
+                // Until the look it might have been a file that settles.
+                self.judge(now, &path, Seen::Gone);
+            }
+            Done::Looked(path, Found::Seen(seen)) => {
+                if let Some(settled) = self.judge(now, &path, seen) {
+                    self.out.push_back(Feed::Settled(settled));
+                }
+            }
+        }
+        self.mind_left_out(now);
+    }
+
+    /// Takes a look in; the file if that settled it.
+    fn judge(&mut self, now: Instant, path: &Path, seen: Seen) -> Option<Settled> {
+        // It may have become busy while it was looked at.
+        let seen = if self.shared.busy.sighted(path, Sign::Seen) { Seen::Gone } else { seen };
+        let verdict = lock(&self.shared.settle).looked(now, self.clock.now(), path, seen);
+        let Verdict::Settled { fingerprint, warning } = verdict else { return None };
+        let name = path.strip_prefix(&self.folder.path).ok()?.to_path_buf();
+        Some(Settled { path: path.to_path_buf(), name, fingerprint, warning })
+    }
+
+    /// What found no room to settle must be found by a scan again.
+    fn mind_left_out(&mut self, now: Instant) {
+        let left_out = lock(&self.shared.settle).take_left_out();
+        if left_out.is_empty() {
+            return;
+        }
+        self.next_scan = self.next_scan.min(now + LEFT_OUT);
+        match &mut self.disk {
+            Some(disk) => disk.forget_listings(&left_out),
+            None => self.full_wanted = true,
+        }
+    }
+
+    fn end_scan(&mut self, now: Instant, report: Report) {
+        if report.replaced {
+            self.next_check = now;
+        }
+        if report.whole {
+            self.shared.tell_unreadable(report.unreadable);
+            self.out.push_back(Feed::Scanned { first: !self.scanned_before, complete: !report.incomplete });
+            self.scanned_before = true;
+        }
+    }
+
+    /// The blocking half was lost to a panic: begin anew, after a moment.
+    fn start_over(&mut self, error: &tokio::task::JoinError) {
+        let disk = Disk::new(self.folder.clone(), Arc::clone(&self.shared), self.clock.clone());
+        self.disk = Some(Box::new(disk));
+        self.names.clear();
+        self.report = None;
+        self.present = false;
+        self.next_check = Instant::now() + ABSENT_CHECK;
+        let state = WatchState::Absent { reason: format!("an internal error: {error}; please report it") };
+        self.shared.tell(&state);
+        self.out.push_back(Feed::State(state));
+    }
+}

@@ -1,0 +1,297 @@
+//! The bounded store between whoever sees something and the feed: the watcher's thread, the agent, the control socket.
+//!
+//! Nobody who puts something in ever waits: a full store forgets the single paths and remembers that a full scan is
+//! needed.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::WatchState;
+use super::ignore::Ignore;
+use super::sign::{Meaning, meaning};
+use crate::clock::{Clock, WallTime};
+use crate::settle::{Settle, Sign};
+
+/// How many paths wait to be looked at: a burst that is longer is found faster by a scan. About a megabyte.
+pub(super) const MAX_HINTS: usize = 4096;
+
+/// How many settling files `status` lists by name.
+pub(super) const LISTED: usize = 20;
+
+/// What the state of a folder says before the first check.
+const NOT_YET: &str = "not looked at yet";
+
+/// Locks, also after a panic elsewhere: every critical section here leaves its data whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Absolute paths of files that are queued or in flight: the feed does not look at them. One set belongs to one drop
+/// folder; it holds as many paths as the agent put in.
+#[derive(Clone, Debug, Default)]
+pub struct Busy(Arc<BusySet>);
+
+#[derive(Debug, Default)]
+struct BusySet {
+    /// The paths, each with what was seen of it since it is busy.
+    paths: Mutex<HashMap<PathBuf, Option<Sign>>>,
+    /// Those that were seen while they were busy and are not any more.
+    released: Mutex<Vec<(PathBuf, Sign)>>,
+    wake: Notify,
+}
+
+impl Busy {
+    /// Whether `path` is queued or in flight.
+    #[must_use]
+    pub fn contains(&self, path: &Path) -> bool {
+        lock(&self.0.paths).contains_key(path)
+    }
+
+    /// `path` is queued: do not look at it.
+    pub fn insert(&self, path: PathBuf) {
+        lock(&self.0.paths).entry(path).or_default();
+    }
+
+    /// `path` is no longer queued or in flight: if something happened to it meanwhile, the feed looks at it now.
+    pub fn remove(&self, path: &Path) {
+        let Some((path, Some(sign))) = lock(&self.0.paths).remove_entry(path) else { return };
+        lock(&self.0.released).push((path, sign));
+        self.0.wake.notify_one();
+    }
+
+    /// Notes that a busy path was seen; false if it is not busy.
+    pub(super) fn sighted(&self, path: &Path, sign: Sign) -> bool {
+        match lock(&self.0.paths).get_mut(path) {
+            Some(seen) => {
+                *seen = Some(joined(*seen, sign));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn take_released(&self) -> Vec<(PathBuf, Sign)> {
+        std::mem::take(&mut lock(&self.0.released))
+    }
+}
+
+/// What two sightings one after the other say: attributes say nothing about the writer, so they change nothing.
+fn joined(before: Option<Sign>, after: Sign) -> Sign {
+    match (before, after) {
+        (Some(before), Sign::Seen) => before,
+        (_, after) => after,
+    }
+}
+
+/// What waits for the feed.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    order: VecDeque<PathBuf>,
+    signs: HashMap<PathBuf, Sign>,
+    pub(super) requests: Requests,
+}
+
+/// What is to be done beside looking at single paths.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Requests {
+    /// Paths went by without being kept.
+    pub(super) lost: bool,
+    /// Somebody wants a full scan.
+    pub(super) rescan: bool,
+    /// Something happened to the drop folder itself.
+    pub(super) check_root: bool,
+    /// The drop folder was removed or moved.
+    pub(super) root_left: bool,
+}
+
+impl Waiting {
+    fn push(&mut self, path: PathBuf, sign: Sign) {
+        if let Some(known) = self.signs.get_mut(&path) {
+            *known = joined(Some(*known), sign);
+        } else if self.order.len() < MAX_HINTS {
+            self.order.push_back(path.clone());
+            self.signs.insert(path, sign);
+        } else {
+            self.requests.lost = true;
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(PathBuf, Sign)> {
+        let path = self.order.pop_front()?;
+        let sign = self.signs.remove(&path).unwrap_or(Sign::Seen);
+        Some((path, sign))
+    }
+}
+
+/// What the feed last said about the folder.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) watch: WatchState,
+    unreadable: Vec<PathBuf>,
+}
+
+/// What the feed shares with its handles and with the watcher's thread.
+#[derive(Debug)]
+pub(super) struct Shared {
+    root: PathBuf,
+    pub(super) ignore: Ignore,
+    pub(super) busy: Busy,
+    clock: Clock,
+    pub(super) waiting: Mutex<Waiting>,
+    pub(super) settle: Mutex<Settle>,
+    pub(super) told: Mutex<Told>,
+    wake: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(root: PathBuf, ignore: Ignore, busy: Busy, clock: Clock, settle: Settle) -> Self {
+        let told = Told { watch: WatchState::Absent { reason: NOT_YET.to_owned() }, unreadable: Vec::new() };
+        Self {
+            root,
+            ignore,
+            busy,
+            clock,
+            waiting: Mutex::default(),
+            settle: Mutex::new(settle),
+            told: Mutex::new(told),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Takes an event in. Called on the watcher's thread: never waits, never fails.
+    pub(super) fn event(&self, event: notify::Result<notify::Event>) {
+        let meaning = event.map_or(Meaning::Lost, meaning);
+        let mut waiting = lock(&self.waiting);
+        match meaning {
+            Meaning::Nothing => return,
+            Meaning::Lost => waiting.requests.lost = true,
+            Meaning::Left(paths) => {
+                if !paths.contains(&self.root) {
+                    return;
+                }
+                waiting.requests.root_left = true;
+            }
+            Meaning::Signs(sign, paths) => {
+                let news = paths.into_iter().filter_map(|path| self.sort_in(&mut waiting, path, sign)).count();
+                if news == 0 {
+                    return;
+                }
+            }
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Keeps a path that concerns us.
+    fn sort_in(&self, waiting: &mut Waiting, path: PathBuf, sign: Sign) -> Option<()> {
+        let name = path.strip_prefix(&self.root).ok()?;
+        if name.as_os_str().is_empty() {
+            waiting.requests.check_root = true;
+            return Some(());
+        }
+        // Whether it is a file or a directory is seen when it is looked at; only files are written to.
+        let concerns = self.ignore.takes(name) || (sign != Sign::Writing && self.ignore.enters_all(name));
+        concerns.then(|| waiting.push(path, sign))
+    }
+
+    /// The next path somebody pointed at: first those that were busy.
+    pub(super) fn next_hint(&self) -> Option<(PathBuf, Sign)> {
+        let mut waiting = lock(&self.waiting);
+        for (path, sign) in self.busy.take_released() {
+            waiting.push(path, sign);
+        }
+        waiting.pop()
+    }
+
+    /// Waits until something new may be there. A wake-up that came earlier is not lost.
+    pub(super) async fn woken(&self) {
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = self.busy.0.wake.notified() => {}
+        }
+    }
+
+    /// Notes how the folder is watched; true if that is new.
+    pub(super) fn tell(&self, watch: &WatchState) -> bool {
+        let mut told = lock(&self.told);
+        let new = told.watch != *watch;
+        told.watch = watch.clone();
+        new
+    }
+
+    /// Notes which directories the last scan could not read.
+    pub(super) fn tell_unreadable(&self, unreadable: Vec<PathBuf>) {
+        lock(&self.told).unreadable = unreadable;
+    }
+}
+
+/// A handle on a feed: points it at things, and tells how it is. Cheap to clone, usable from any thread.
+#[derive(Clone, Debug)]
+pub struct Hints(pub(super) Arc<Shared>);
+
+impl Hints {
+    /// Look at this path again: it changed, or could not be taken when it was offered.
+    pub fn hint(&self, path: PathBuf) {
+        lock(&self.0.waiting).push(path, Sign::Seen);
+        self.0.wake.notify_one();
+    }
+
+    /// Scan the whole folder now.
+    pub fn rescan(&self) {
+        lock(&self.0.waiting).requests.rescan = true;
+        self.0.wake.notify_one();
+    }
+
+    /// How the feed is.
+    #[must_use]
+    pub fn status(&self) -> FeedStatus {
+        let (now, wall) = (Instant::now(), self.0.clock.now());
+        let (settling_total, oldest) = {
+            let settle = lock(&self.0.settle);
+            (settle.len(), settle.oldest(LISTED))
+        };
+        let ago = |then: Instant| WallTime::from_millis(wall.millis() - millis(now.saturating_duration_since(then)));
+        let settling = oldest
+            .into_iter()
+            .map(|file| SettlingFile {
+                name: file.path.strip_prefix(&self.0.root).unwrap_or(&file.path).to_path_buf(),
+                since: ago(file.since),
+                last_change: ago(file.changed),
+            })
+            .collect();
+        let Told { watch, unreadable } = lock(&self.0.told).clone();
+        FeedStatus { watch, settling, settling_total, unreadable }
+    }
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How a feed is, for `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedStatus {
+    /// How the folder is watched.
+    pub watch: WatchState,
+    /// The files that settle longest, at most 20.
+    pub settling: Vec<SettlingFile>,
+    /// How many files are settling in all.
+    pub settling_total: usize,
+    /// Directories that the last scan could not read, relative to the drop folder, at most 20.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// A file whose end has not been seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettlingFile {
+    /// Relative to the drop folder.
+    pub name: PathBuf,
+    /// Since when.
+    pub since: WallTime,
+    /// When it was found changed last.
+    pub last_change: WallTime,
+}
