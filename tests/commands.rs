@@ -136,3 +136,30 @@ fn hosts_are_listed_and_an_unknown_one_is_answered_with_the_known() {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(text(&unknown.stderr).contains("local"), "{}", text(&unknown.stderr));
 }
+
+#[test]
+fn check_says_what_would_happen_without_a_secret_and_touches_nothing() {
+    let home = Home::new();
+    let text_of = |host: &str| {
+        format!("[[folder]]\npath = \"{0}/drop\"\nhost = \"imgbb\"\n[host.imgbb]\n{host}\n", home.path().display())
+    };
+    let file = home.path().join("mine.toml");
+    std::fs::write(&file, text_of("api_key = \"canary-secret\"")).expect("written");
+    let output = home.run(&["check", "--config", "mine.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report = text(&output.stdout);
+    for expected in ["mine.toml", "/drop (does not exist now", "imgbb", "api_key", "The configuration can be used."] {
+        assert!(report.contains(expected), "{expected} is missing in\n{report}");
+    }
+    assert!(!report.contains("canary"), "{report}");
+
+    std::fs::write(&file, text_of("api_kee = \"canary-secret\"\n[pool]\nworkers = 0")).expect("written");
+    for command in ["check", "run"] {
+        let output = home.run(&[command, "--config", "mine.toml"]);
+        assert_eq!(output.status.code(), Some(78), "{}", text(&output.stdout));
+        let message = text(&output.stderr);
+        assert!(message.contains("workers") && message.contains("api_kee"), "both mistakes at once:\n{message}");
+    }
+    let found: Vec<_> = std::fs::read_dir(home.path()).expect("readable").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(found, [file], "nothing is made");
+}

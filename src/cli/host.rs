@@ -1,11 +1,15 @@
 //! `pixchute host`: the recipes.
 
-use super::Exit;
+use std::path::Path;
+
 use super::out::{Align, Out, Stop, safe, table};
-use crate::config::Config;
+use super::{Exit, config_or_default};
 use crate::control::human;
 use crate::host::recipe::{Listed, OptionSpec, Origin};
 use crate::host::{self, Limits};
+
+/// The name of the host that needs no recipe.
+const LOCAL: &str = "local";
 
 /// The commands under `host`.
 #[derive(Debug, clap::Subcommand)]
@@ -20,17 +24,18 @@ pub(super) enum HostCommand {
     },
 }
 
-pub(super) fn run(command: &HostCommand, out: &mut Out) -> Result<Exit, Stop> {
+pub(super) fn run(command: &HostCommand, file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
+    let recipes = host::recipes(host::recipe_folder(&config_or_default(file)?).as_deref());
     match command {
-        HostCommand::List => list(out),
-        HostCommand::Show { name } => show(name, out),
+        HostCommand::List => list(&recipes, out),
+        HostCommand::Show { name } if name == LOCAL => local(out),
+        HostCommand::Show { name } => show(name, &recipes, out),
     }
 }
 
-fn list(out: &mut Out) -> Result<Exit, Stop> {
+fn list(recipes: &[Listed], out: &mut Out) -> Result<Exit, Stop> {
     let mut rows = vec![["NAME", "SITE", "LARGEST FILE", "TYPES", "FROM"].map(ToOwned::to_owned).to_vec()];
-    rows.push(["local", "this machine", "-", "all", "built in"].map(ToOwned::to_owned).to_vec());
-    let recipes = known();
+    rows.push([LOCAL, "this machine", "-", "all", "built in"].map(ToOwned::to_owned).to_vec());
     rows.extend(recipes.iter().map(|listed| match &listed.recipe {
         Ok(recipe) => {
             let (largest, kinds) = limits(&recipe.limits);
@@ -40,11 +45,6 @@ fn list(out: &mut Out) -> Result<Exit, Stop> {
     }));
     out.print(&table(&[Align::Left, Align::Left, Align::Right, Align::Left, Align::Left], &rows, out.paint))?;
     Ok(if recipes.iter().all(|listed| listed.recipe.is_ok()) { Exit::Done } else { Exit::Failed })
-}
-
-/// Every recipe, the user's own before the built-in one of the same name.
-fn known() -> Vec<Listed> {
-    host::recipes(host::recipe_folder(&Config::default()).as_deref())
 }
 
 fn origin(listed: &Listed) -> String {
@@ -60,16 +60,21 @@ fn limits(limits: &Limits) -> (String, String) {
     (largest, if kinds.is_empty() { "all".to_owned() } else { kinds.join(" ") })
 }
 
-fn show(name: &str, out: &mut Out) -> Result<Exit, Stop> {
-    let recipes = known();
+/// The host that is code and no recipe.
+fn local(out: &mut Out) -> Result<Exit, Stop> {
+    out.print("local: keeps images on this machine and serves them and a gallery on `[server] listen`; no options\n")?;
+    Ok(Exit::Done)
+}
+
+fn show(name: &str, recipes: &[Listed], out: &mut Out) -> Result<Exit, Stop> {
     let Some(listed) = recipes.iter().find(|listed| listed.name == name) else {
-        let known: Vec<&str> = recipes.iter().map(|listed| listed.name.as_str()).collect();
-        let message = format!("no recipe is called {}; known are {}", safe(name), known.join(", "));
+        let known: Vec<&str> = [LOCAL].into_iter().chain(recipes.iter().map(|listed| listed.name.as_str())).collect();
+        let message = format!("no recipe is called {}; known are {}", safe(name), safe(&known.join(", ")));
         return Err(Stop::said(Exit::Failed, message));
     };
     let recipe = match &listed.recipe {
         Ok(recipe) => recipe,
-        Err(error) => return Err(Stop::said(Exit::Failed, error.to_string())),
+        Err(error) => return Err(Stop::said(Exit::Failed, safe(&error.to_string()))),
     };
     let (largest, kinds) = limits(&recipe.limits);
     out.print(&format!(

@@ -86,7 +86,7 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
         Command::Status(args) => status::run(&args, &client(file)?, out),
         Command::Tail(args) => tail::run(&args, file, out),
         Command::Retry(args) => retry::run(&args, &client(file)?, out),
-        Command::Host(command) => host::run(&command, out),
+        Command::Host(command) => host::run(&command, file, out),
     }
 }
 
