@@ -113,11 +113,13 @@ async fn intend(shared: &Shared, job: &Job, link: bool) -> Intent {
                 shared.ledger_is_well();
                 return Intent::Begun;
             }
-            Ok(Some(twin)) => match twin.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok()?.links()) {
-                Some(links) => return Intent::Known(links),
-                // A record without a link is none: send the file.
-                None => return Box::pin(intend(shared, job, false)).await,
-            },
+            Ok(Some(twin)) => {
+                match twin.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok()?.links()) {
+                    Some(links) => return Intent::Known(links),
+                    // A record without a link is none: send the file.
+                    None => return Box::pin(intend(shared, job, false)).await,
+                }
+            }
             Err(error) => {
                 shared.ledger_is_ill(&error.to_string());
                 tokio::select! {
@@ -134,7 +136,8 @@ async fn rest_of(shared: &Shared, host: HostId, failure: &Failure) -> Option<Res
     let length = verdict::rest_after(failure, &shared.config.cooldown.backoff)?;
     let since = shared.clock.now();
     let reason = failure.message.clone();
-    let pause = HostPause { host: shared.host(host).name.clone(), until: since.after(length), since, reason: reason.clone() };
+    let pause =
+        HostPause { host: shared.host(host).name.clone(), until: since.after(length), since, reason: reason.clone() };
     shared.write(vec![Write::Pause(pause)], Durability::Process).await;
     Some(Rest { length, reason })
 }
@@ -143,7 +146,13 @@ async fn rest_of(shared: &Shared, host: HostId, failure: &Failure) -> Option<Res
 fn log_orphan(job: &Job, links: &Links) {
     emit(
         Event::JobCancelled,
-        &Fields { job: Some(job.id), service: Some(&job.host), file: Some(&job.name), url: Some(&links.url), ..Fields::default() },
+        &Fields {
+            job: Some(job.id),
+            service: Some(&job.host),
+            file: Some(&job.name),
+            url: Some(&links.url),
+            ..Fields::default()
+        },
         format_args!(
             "{} changed while it was being sent; {} has a copy that is not published: {}",
             shown(&job.name),

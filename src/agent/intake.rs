@@ -102,10 +102,10 @@ async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: Own
         }
         Verdict::Refuse(job, failure) => {
             let end = End::Refused(failure);
-            if let Some(results) = shared.results() {
-                if results.send(Finished { job: *job, folder, end, took: Duration::ZERO, worker: None }).await.is_ok() {
-                    return;
-                }
+            if let Some(results) = shared.results()
+                && results.send(Finished { job: *job, folder, end, took: Duration::ZERO, worker: None }).await.is_ok()
+            {
+                return;
             }
         }
         Verdict::Leave { look_again } => {
@@ -221,7 +221,8 @@ fn refused_by_host(shared: &Shared, folder: FolderId, job: &Job, image: ImageFac
         );
     }
     let max = limits.max_bytes.filter(|max| job.fingerprint.len > *max)?;
-    let message = format!("{} has {} bytes; {} accepts at most {max}", shown(&job.name), job.fingerprint.len, slot.name);
+    let message =
+        format!("{} has {} bytes; {} accepts at most {max}", shown(&job.name), job.fingerprint.len, slot.name);
     Some(Failure::new(ErrorClass::File, Phase::Inspect, message).advise("make it smaller, or use another host for it"))
 }
 
@@ -324,13 +325,15 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
     slot.busy.insert(job.path.clone());
     shared.open.fetch_add(1, Ordering::Relaxed);
     let was_cooling = job.stage == Stage::Cooling;
-    if was_cooling {
-        if let Err(error) = job.advance(JobEvent::Requeue) {
-            trouble("a job is not where it should be (a bug)", &error);
-        }
+    if was_cooling && let Err(error) = job.advance(JobEvent::Requeue) {
+        trouble("a job is not where it should be (a bug)", &error);
     }
     job.not_before = None;
-    let refused = if now == job.fingerprint && job.image.is_some() { None } else { reinspect(shared, folder, &mut job, now).await };
+    let refused = if now == job.fingerprint && job.image.is_some() {
+        None
+    } else {
+        reinspect(shared, folder, &mut job, now).await
+    };
     shared.write(vec![Write::Put(Box::new(job.clone()))], Durability::Process).await;
     if let Some(failure) = refused {
         let end = End::Refused(failure);
@@ -376,7 +379,13 @@ async fn forget(shared: &Shared, job: &Job) {
     let _ = tokio::task::spawn_blocking(move || crate::record::sidecar::remove_if_of(&path, id)).await;
     emit(
         Event::JobCancelled,
-        &Fields { job: Some(job.id), service: Some(&job.host), file: Some(&job.name), folder: Some(&job.folder), ..Fields::default() },
+        &Fields {
+            job: Some(job.id),
+            service: Some(&job.host),
+            file: Some(&job.name),
+            folder: Some(&job.folder),
+            ..Fields::default()
+        },
         format_args!("{} was taken away by hand; if it comes back it is a new file", shown(&job.path)),
     );
 }

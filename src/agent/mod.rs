@@ -200,7 +200,11 @@ fn build(
     for name in &names {
         let users = config.folders.iter().filter(|folder| folder.host == *name).count();
         let host = setup.hosts.get(*name).cloned().ok_or_else(|| AgentError::NoHost {
-            folder: config.folders.iter().find(|f| f.host == *name).map_or_else(String::new, |f| f.path.display().to_string()),
+            folder: config
+                .folders
+                .iter()
+                .find(|f| f.host == *name)
+                .map_or_else(String::new, |f| f.path.display().to_string()),
             host: (*name).to_owned(),
         })?;
         hosts.push(HostSlot {
@@ -222,12 +226,7 @@ fn build(
         let ignore = Ignore::new(folder, own_places(config))?;
         let feed = FolderFeed::new(folder, ignore, busy.clone(), setup.clock.clone());
         let host = HostId(names.iter().position(|name| *name == folder.host).unwrap_or_default());
-        folders.push(FolderSlot {
-            host,
-            busy,
-            hints: feed.hints(),
-            blocked: watch::Sender::new(None),
-        });
+        folders.push(FolderSlot { host, busy, hints: feed.hints(), blocked: watch::Sender::new(None) });
         feeds.push(feed);
     }
     let claimed_once = hosts.iter().map(|_| AtomicBool::new(false)).collect();

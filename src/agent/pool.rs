@@ -215,10 +215,10 @@ impl Pool {
     }
 
     fn ended(&mut self, job: JobId, succeeded: bool, rest: Option<Rest>) {
-        if let Some(running) = self.running.remove(&job) {
-            if let Some(rest) = rest {
-                self.rest(running.host, &rest);
-            }
+        if let Some(running) = self.running.remove(&job)
+            && let Some(rest) = rest
+        {
+            self.rest(running.host, &rest);
         }
         self.handle(Input::Ended { job, end: if succeeded { End::Succeeded } else { End::Other } });
     }
@@ -253,7 +253,9 @@ impl Pool {
                 format_args!("{name} may be used again"),
             );
             let shared = Arc::clone(&self.shared);
-            self.shared.tracker.spawn(async move { shared.write(vec![Write::Resume(name)], Durability::Process).await });
+            self.shared
+                .tracker
+                .spawn(async move { shared.write(vec![Write::Resume(name)], Durability::Process).await });
             self.shared.host(host).due.notify_one();
         }
         if self.scheduler.wants_idle_reports() {

@@ -138,8 +138,8 @@ impl Desk {
         let path = self.folders[folder.0].manifest.clone();
         let mut lines = Vec::with_capacity(entries.len());
         for entry in entries.iter().filter(|entry| entry.wants_line) {
-            let written = entry.perhaps_written
-                && crate::record::manifest::holds(&path, entry.record.job, entry.record.seq)?;
+            let written =
+                entry.perhaps_written && crate::record::manifest::holds(&path, entry.record.job, entry.record.seq)?;
             if !written {
                 lines.push(entry.record.line());
             }
@@ -171,10 +171,10 @@ impl Desk {
         let target = entry.target.clone();
         let keeps = config.after == After::Keep && matches!(entry.job.stage, Stage::Uploaded);
         let beside = if keeps { Some(entry.from.clone()) } else { target.clone() };
-        if let Some(beside) = beside.filter(|_| config.sidecars) {
-            if let Err(error) = sidecar::write(&beside, &entry.record) {
-                trouble("a sidecar could not be written", &error);
-            }
+        if let Some(beside) = beside.filter(|_| config.sidecars)
+            && let Err(error) = sidecar::write(&beside, &entry.record)
+        {
+            trouble("a sidecar could not be written", &error);
         }
         if let Some(target) = target.filter(|target| *target != entry.from) {
             self.move_file(entry, target);
@@ -224,10 +224,8 @@ impl Desk {
 /// `after = "delete"`: only if the file still has the content that was sent.
 fn delete_if_unchanged(job: &Job) {
     let same = shelf::hash_of(&job.path).is_ok_and(|hash| job.image.is_some_and(|image| image.hash == hash));
-    if same {
-        if let Err(error) = shelf::remove(&job.path) {
-            trouble("an uploaded file could not be deleted", &error);
-        }
+    if same && let Err(error) = shelf::remove(&job.path) {
+        trouble("an uploaded file could not be deleted", &error);
     }
 }
 
@@ -306,7 +304,11 @@ impl Recorder {
     }
 
     /// Chooses the places and builds the records.
-    async fn plan(&mut self, decided: Vec<(Recorded, FolderId, Duration, Option<usize>, bool)>, now: WallTime) -> Vec<Entry> {
+    async fn plan(
+        &mut self,
+        decided: Vec<(Recorded, FolderId, Duration, Option<usize>, bool)>,
+        now: WallTime,
+    ) -> Vec<Entry> {
         let mut seq = self.seq;
         let entries = self
             .at_the_desk(move |desk| {
@@ -455,8 +457,13 @@ fn log_repair(folder: &Folder, repaired: &Repaired) {
 }
 
 fn log_forgotten(job: &Job, changed: bool) {
-    let fields =
-        Fields { job: Some(job.id), service: Some(&job.host), file: Some(&job.name), folder: Some(&job.folder), ..Fields::default() };
+    let fields = Fields {
+        job: Some(job.id),
+        service: Some(&job.host),
+        file: Some(&job.name),
+        folder: Some(&job.folder),
+        ..Fields::default()
+    };
     if changed {
         emit(
             Event::JobCancelled,
@@ -517,7 +524,10 @@ fn log_recorded(folder: &Folder, entry: &Entry) {
                 emit(
                     Event::AccountError,
                     &fields,
-                    format_args!("{} refuses the key or account: {}; check [host.{}] with `pixchute check`", job.host, failure.message, job.host),
+                    format_args!(
+                        "{} refuses the key or account: {}; check [host.{}] with `pixchute check`",
+                        job.host, failure.message, job.host
+                    ),
                 );
             }
         }

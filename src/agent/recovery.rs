@@ -61,10 +61,10 @@ async fn open_manifests(shared: &Shared, mut desk: Desk) -> Desk {
     let folders: Vec<_> = shared.config.folders.clone();
     let opened = tokio::task::spawn_blocking(move || {
         for (index, folder) in folders.iter().enumerate() {
-            if folder.manifest.exists() {
-                if let Err(error) = desk.open(FolderId(index)) {
-                    trouble(&format!("{} cannot be opened for now", shown(&folder.manifest)), &error);
-                }
+            if folder.manifest.exists()
+                && let Err(error) = desk.open(FolderId(index))
+            {
+                trouble(&format!("{} cannot be opened for now", shown(&folder.manifest)), &error);
             }
         }
         desk
@@ -150,7 +150,8 @@ fn rebuild_folder(folder: &Folder, shared: &Shared, runtime: &Handle) -> io::Res
     let highest_seq = jobs.highest_seq();
     let mut count = 0;
     loop {
-        let page: Vec<Write> = jobs.by_ref().take(PAGE).map(|job| job.map(|job| Write::Put(Box::new(job)))).collect::<io::Result<_>>()?;
+        let page: Vec<Write> =
+            jobs.by_ref().take(PAGE).map(|job| job.map(|job| Write::Put(Box::new(job)))).collect::<io::Result<_>>()?;
         if page.is_empty() {
             return Ok((count, highest_seq));
         }

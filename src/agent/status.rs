@@ -12,9 +12,7 @@ use tokio::time::Instant;
 use super::pool::Pool;
 use super::shared::{FolderSlot, Shared};
 use crate::clock::WallTime;
-use crate::control::model::{
-    AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, Status,
-};
+use crate::control::model::{AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, Status};
 use crate::control::{Retried, RetryWhat};
 use crate::job::{Event as JobEvent, Job, Stage};
 use crate::ledger::{Census, Durability, Write};

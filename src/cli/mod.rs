@@ -13,6 +13,7 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -90,6 +91,9 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
     }
 }
 
+/// How long system calls that are still under way at the end may take.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+
 /// How many threads a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Threads {
@@ -105,8 +109,12 @@ fn wait<T>(threads: Threads, future: impl Future<Output = Result<T, Stop>>) -> R
         Threads::All => tokio::runtime::Builder::new_multi_thread(),
         Threads::One => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime = builder.enable_all().build();
-    runtime.map_err(|error| Stop::said(Exit::Failed, format!("cannot start the runtime: {error}")))?.block_on(future)
+    let cannot = |error| Stop::said(Exit::Failed, format!("cannot start the runtime: {error}"));
+    let runtime = builder.enable_all().build().map_err(cannot)?;
+    let result = runtime.block_on(future);
+    // A system call that hangs (a dead network share) must not keep the process from ending.
+    runtime.shutdown_timeout(LAST_CALLS);
+    result
 }
 
 /// The configuration for talking to a running agent: with a file that is broken by now the agent can still be reached at

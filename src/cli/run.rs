@@ -1,5 +1,6 @@
 //! `pixchute run`: the agent.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::config::{Config, ConfigError, Draft, Listen, Problem, paths};
 use crate::control::{REQUEST_QUEUE, server};
 use crate::host;
 use crate::host::local::{Site, Store};
-use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::sqlite::{Opened, SqliteLedger};
 use crate::ledger::{Ledger, LedgerError};
 use crate::telemetry::{self, Event, Fields, emit, shown};
 
@@ -59,27 +60,42 @@ fn listen(text: &str) -> Result<Listen, String> {
 pub(super) async fn run(args: &RunArgs, file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
     let config = Arc::new(configuration(args, file)?);
     let _logging = telemetry::init(&config.log).map_err(|error| Stop::said(Exit::Config, error.to_string()))?;
+    // The ledger's lock first: a second agent must not touch anything.
+    let Opened { ledger, fresh, set_aside } = SqliteLedger::open(&config.ledger).map_err(ledger_stop)?;
+    if let Some(aside) = set_aside {
+        let message = format!("the ledger was damaged; it is kept as {} and rebuilt", shown(&aside));
+        emit(Event::LedgerRepaired, &Fields::default(), format_args!("{message}"));
+    }
+    make_folders(&config)?;
+    let (setup, greeting) = set_up(config, Arc::new(ledger), fresh, args).await?;
+    // A greeting that nobody reads is no reason to end.
+    let _ = out.print(&greeting);
+    let summary = until_told_twice(setup).await?;
+    Ok(if args.once && summary.failed + summary.deferred > 0 { Exit::Failed } else { Exit::Done })
+}
+
+/// `run DIR` makes what is missing; configured folders are waited for.
+fn make_folders(config: &Config) -> Result<(), Stop> {
     for folder in config.folders.iter().filter(|folder| folder.create) {
         let cannot = |error| Stop::said(Exit::Failed, format!("cannot make {}: {error}", folder.path.display()));
         std::fs::create_dir_all(&folder.path).map_err(cannot)?;
     }
-    let opened = SqliteLedger::open(&config.ledger).map_err(ledger_stop)?;
-    if let Some(aside) = &opened.set_aside {
-        emit(
-            Event::LedgerRepaired,
-            &Fields::default(),
-            format_args!("the ledger was damaged; it is kept as {} and rebuilt", shown(aside)),
-        );
-    }
+    Ok(())
+}
+
+/// Binds what has to be bound and puts the agent together.
+async fn set_up(
+    config: Arc<Config>,
+    ledger: Arc<dyn Ledger>,
+    rebuild: bool,
+    args: &RunArgs,
+) -> Result<(Setup, String), Stop> {
     let people = people(&config).await?;
     let control = server::bind_control(&paths::control_socket(&config))
         .map_err(|error| Stop::said(Exit::Failed, error.to_string()))?;
     let site = people.as_ref().map(|people| Site { store: Store::at(&paths::data_dir()), base_url: people.base_url() });
     let hosts = host::build(&config, site.clone()).map_err(|problems| config.rejected(problems))?;
-    if config.file.is_none() || !args.dirs.is_empty() {
-        greet(&config, people.as_ref(), out)?;
-    }
-    let ledger: Arc<dyn Ledger> = Arc::new(opened.ledger);
+    let greeting = if args.dirs.is_empty() { String::new() } else { greeting(&config, people.as_ref()) };
     let (handle, requests) = tokio::sync::mpsc::channel(REQUEST_QUEUE);
     let state = server::State {
         ledger: Arc::clone(&ledger),
@@ -91,22 +107,11 @@ pub(super) async fn run(args: &RunArgs, file: Option<&Path>, out: &mut Out) -> R
     let gallery = people.as_ref().map(server::People::base_url);
     let services: agent::Services =
         Box::new(move |end| Box::pin(async move { server::serve(people, Some(control), state, end).await }));
-    let setup = Setup {
-        config,
-        clock: Clock::System,
-        ledger,
-        rebuild: opened.fresh,
-        hosts,
-        requests,
-        services: Some(services),
-        gallery,
-        once: args.once,
-    };
-    let summary = until_told_twice(setup).await?;
-    Ok(if args.once && summary.failed + summary.deferred > 0 { Exit::Failed } else { Exit::Done })
+    let (clock, services, once) = (Clock::System, Some(services), args.once);
+    Ok((Setup { config, clock, ledger, rebuild, hosts, requests, services, gallery, once }, greeting))
 }
 
-/// Runs the agent; the first SIGTERM, SIGINT or SIGHUP lets it finish, the second ends it at once.
+/// Runs the agent; the first SIGTERM or SIGINT lets it finish, the second ends it at once.
 async fn until_told_twice(setup: Setup) -> Result<Summary, Stop> {
     let cannot = |error: std::io::Error| Stop::said(Exit::Failed, format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
@@ -130,15 +135,16 @@ async fn until_told_twice(setup: Setup) -> Result<Summary, Stop> {
 }
 
 /// What a newcomer wants to know.
-fn greet(config: &Config, people: Option<&server::People>, out: &mut Out) -> Result<(), Stop> {
+fn greeting(config: &Config, people: Option<&server::People>) -> String {
+    let mut text = String::new();
     for folder in &config.folders {
-        out.print(&format!("drop pictures into  {}\n", safe(&folder.path.display().to_string())))?;
-        out.print(&format!("links are in        {}\n", safe(&folder.manifest.display().to_string())))?;
+        let _ = writeln!(text, "drop pictures into  {}", safe(&folder.path.display().to_string()));
+        let _ = writeln!(text, "links are in        {}", safe(&folder.manifest.display().to_string()));
     }
     if let Some(people) = people {
-        out.print(&format!("the gallery is at   {}/\n", people.base_url()))?;
+        let _ = writeln!(text, "the gallery is at   {}/", people.base_url());
     }
-    Ok(())
+    text
 }
 
 /// The address for people. A taken port is a reason not to start only if links would lead there.
@@ -181,7 +187,11 @@ fn configuration(args: &RunArgs, file: Option<&Path>) -> Result<Config, Stop> {
 pub(super) fn checked(mut draft: Draft, listen: Option<Listen>) -> Result<Config, ConfigError> {
     if draft.config.folders.is_empty() {
         let help = "add a [[folder]] with a path and a host, or name folders: pixchute run DIR".to_owned();
-        draft.add(vec![Problem::nowhere("folder", "no folder is configured, so there is nothing to do".to_owned(), Some(help))]);
+        draft.add(vec![Problem::nowhere(
+            "folder",
+            "no folder is configured, so there is nothing to do".to_owned(),
+            Some(help),
+        )]);
     }
     let site = expected_site(listen.unwrap_or(draft.config.listen));
     if let Err(problems) = host::build(&draft.config, site) {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, RecordHead, Write, is_linkable, is_claimable, is_open};
+use super::{
+    Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, RecordHead, Write, is_claimable, is_linkable,
+    is_open,
+};
 use crate::clock::WallTime;
 use crate::job::{Job, JobId, Stage};
 
@@ -47,8 +50,7 @@ impl State {
     }
 
     fn due(&self, host: &str, now: WallTime, limit: usize) -> Due {
-        let mut resting: Vec<&Job> =
-            self.jobs.values().filter(|job| job.host == host && is_claimable(job)).collect();
+        let mut resting: Vec<&Job> = self.jobs.values().filter(|job| job.host == host && is_claimable(job)).collect();
         resting.sort_by_key(|job| (job.not_before, job.id));
         let due = resting.iter().take_while(|job| job.not_before <= Some(now)).count().min(limit);
         let next = resting.get(due).map(|job| job.not_before.unwrap_or(now));

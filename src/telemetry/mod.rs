@@ -59,13 +59,13 @@ pub enum LoggingError {
 pub fn init(log: &Log) -> Result<Logging, LoggingError> {
     let filter = EnvFilter::try_new(&log.level)
         .map_err(|error| LoggingError::Filter { level: log.level.clone(), reason: error.to_string() })?;
-    if matches!(chosen(log.format), LogFormat::Journald) {
-        if let Ok(journal) = tracing_journald::layer() {
-            let journal = journal.with_field_prefix(None).with_syslog_identifier("pixchute".to_owned());
-            // A second logger in the same process (a test's) keeps the first.
-            let _ = tracing_subscriber::registry().with(filter).with(journal).try_init();
-            return Ok(Logging { _writer: None, lost: None });
-        }
+    if matches!(chosen(log.format), LogFormat::Journald)
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        let journal = journal.with_field_prefix(None).with_syslog_identifier("pixchute".to_owned());
+        // A second logger in the same process (a test's) keeps the first.
+        let _ = tracing_subscriber::registry().with(filter).with(journal).try_init();
+        return Ok(Logging { _writer: None, lost: None });
     }
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING).finish(std::io::stderr());

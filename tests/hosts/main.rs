@@ -50,7 +50,10 @@ fn config(hosts: impl IntoIterator<Item = HostConfig>) -> Config {
 fn host_config(recipe: &str, base_url: Option<String>, options: &[(&str, &str)]) -> HostConfig {
     let setting = |(at, (name, value)): (usize, &(&str, &str))| {
         let span = at + 1..at + 2;
-        ((*name).to_owned(), Setting { value: (*value).to_owned().into(), origin: "config".into(), span: span.clone(), key_span: span })
+        (
+            (*name).to_owned(),
+            Setting { value: (*value).to_owned().into(), origin: "config".into(), span: span.clone(), key_span: span },
+        )
     };
     HostConfig {
         name: recipe.rsplit('/').next().unwrap().trim_end_matches(".toml").to_owned(),

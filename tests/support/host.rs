@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A request as it arrived, whole.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub(crate) struct Received {
     /// `POST /images HTTP/1.1`
     pub line: String,
     pub headers: HashMap<String, String>,
@@ -23,7 +23,7 @@ pub struct Received {
 
 /// What the host does with a connection.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// Status, further header lines, body.
     Answer(u16, String, String),
     /// The answer of pixhost for a stored image.
@@ -56,13 +56,13 @@ struct State {
 }
 
 /// The host. `script` gets the name of the file and says what to do (before the body is read for the silent ones).
-pub struct FakeHost {
+pub(crate) struct FakeHost {
     address: SocketAddr,
     state: Arc<State>,
 }
 
 impl FakeHost {
-    pub fn start(script: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
@@ -87,37 +87,37 @@ impl FakeHost {
     }
 
     /// A host that stores everything.
-    pub fn well() -> Self {
+    pub(crate) fn well() -> Self {
         Self::start(|_| Reply::Stored)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.state.received.lock().expect("no panic inside").clone()
     }
 
     /// How often a file of this name arrived whole.
-    pub fn times(&self, name: &str) -> usize {
+    pub(crate) fn times(&self, name: &str) -> usize {
         self.state.received.lock().expect("no panic inside").iter().filter(|r| r.file_name == name).count()
     }
 
     /// Connections that are open now.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.state.open.load(Ordering::SeqCst)
     }
 
-    pub fn most_open(&self) -> usize {
+    pub(crate) fn most_open(&self) -> usize {
         self.state.most_open.load(Ordering::SeqCst)
     }
 
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::SeqCst)
     }
 }
@@ -193,7 +193,8 @@ fn answer(
             return Ok(false);
         }
         Reply::HalfAnswer => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"na")?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"na")?;
             until_closed(reader, true)?;
             return Ok(false);
         }
@@ -206,7 +207,7 @@ fn answer(
 }
 
 /// What pixhost answers for a stored image.
-pub fn stored(name: &str) -> String {
+pub(crate) fn stored(name: &str) -> String {
     let body = format!(
         "{{\"name\":\"{name}\",\"show_url\":\"https:\\/\\/pixhost.to\\/show\\/7\\/1_{name}\",\"th_url\":\"https:\\/\\/t7.pixhost.to\\/thumbs\\/7\\/1_{name}\"}}"
     );
@@ -243,7 +244,10 @@ fn until_gone(stream: &TcpStream) -> std::io::Result<()> {
         }
         let state = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
         let port = format!(":{:04X} ", stream.peer_addr()?.port());
-        let established = state.lines().any(|l| l.split_whitespace().nth(2).is_some_and(|r| format!("{r} ").ends_with(&port)) && l.split_whitespace().nth(3) == Some("01"));
+        let established = state.lines().any(|l| {
+            l.split_whitespace().nth(2).is_some_and(|r| format!("{r} ").ends_with(&port))
+                && l.split_whitespace().nth(3) == Some("01")
+        });
         if !established {
             return Ok(());
         }
@@ -286,11 +290,11 @@ fn peek_name(reader: &mut impl Read, length: usize) -> std::io::Result<(Vec<u8>,
         }
         body.extend(&byte[..got]);
         let text = String::from_utf8_lossy(&body);
-        if let Some(start) = text.find("filename=\"") {
-            if let Some(end) = text[start + 10..].find('"') {
-                let name = text[start + 10..start + 10 + end].to_owned();
-                return Ok((body, name));
-            }
+        if let Some(start) = text.find("filename=\"")
+            && let Some(end) = text[start + 10..].find('"')
+        {
+            let name = text[start + 10..start + 10 + end].to_owned();
+            return Ok((body, name));
         }
     }
     Ok((body, String::new()))
@@ -303,8 +307,13 @@ fn parse(line: &str, headers: HashMap<String, String>, body: &[u8]) -> Received 
     let delimiter = format!("\r\n--{boundary}").into_bytes();
     let mut padded = b"\r\n".to_vec();
     padded.extend(body);
-    let mut received =
-        Received { line: line.to_owned(), headers: headers.clone(), fields: Vec::new(), file_name: String::new(), file: Vec::new() };
+    let mut received = Received {
+        line: line.to_owned(),
+        headers: headers.clone(),
+        fields: Vec::new(),
+        file_name: String::new(),
+        file: Vec::new(),
+    };
     let mut rest = &padded[find(&padded, &delimiter).expect("the first boundary") + delimiter.len()..];
     while !rest.starts_with(b"--") {
         let part_end = find(rest, &delimiter).expect("the next boundary");

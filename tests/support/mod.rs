@@ -1,7 +1,7 @@
 //! What the tests of the real binary share: a place to live in, a scripted host, images, and waiting with a deadline.
 #![expect(dead_code, reason = "every test binary uses its own part of it")]
 
-pub mod host;
+pub(crate) mod host;
 
 use std::fs;
 use std::io::Read;
@@ -13,32 +13,32 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a test waits for something that should happen soon: far longer than it takes, for a loaded machine.
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A home of its own for one agent: configuration, state, data, drop folder.
-pub struct Home {
+pub(crate) struct Home {
     pub dir: TempDir,
 }
 
 impl Home {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir_all(dir.path().join("drop")).expect("a drop folder");
         fs::create_dir_all(dir.path().join("run")).expect("a runtime folder");
         Self { dir }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// The drop folder.
-    pub fn drop(&self) -> PathBuf {
+    pub(crate) fn drop(&self) -> PathBuf {
         self.path("drop")
     }
 
     /// Writes the configuration: one folder for `host`, fast settling, and `more`.
-    pub fn configure(&self, host: &host::FakeHost, more: &str) -> PathBuf {
+    pub(crate) fn configure(&self, host: &host::FakeHost, more: &str) -> PathBuf {
         let text = format!(
             "{more}\n[server]\nlisten = \"off\"\n[[folder]]\npath = {:?}\nhost = \"pixhost\"\nsettle = \"200ms\"\n[host.pixhost]\nbase_url = \"{}\"\n",
             self.drop(),
@@ -47,14 +47,14 @@ impl Home {
         self.write_config(&text)
     }
 
-    pub fn write_config(&self, text: &str) -> PathBuf {
+    pub(crate) fn write_config(&self, text: &str) -> PathBuf {
         let path = self.path("config.toml");
         fs::write(&path, text).expect("writes the configuration");
         path
     }
 
     /// A command with this home and nothing of the real user's.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pixchute"));
         command
             .env_clear()
@@ -69,11 +69,11 @@ impl Home {
     }
 
     /// Starts the agent with the configuration of this home; its log goes to `agent.log`.
-    pub fn start(&self) -> Agent {
+    pub(crate) fn start(&self) -> Agent {
         self.start_with(&["--config", "config.toml", "run"])
     }
 
-    pub fn start_with(&self, arguments: &[&str]) -> Agent {
+    pub(crate) fn start_with(&self, arguments: &[&str]) -> Agent {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
         let child = self
             .command()
@@ -87,14 +87,14 @@ impl Home {
     }
 
     /// Runs a command to its end: exit code, stdout, stderr.
-    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = self.command().args(arguments).output().expect("the binary runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
     }
 
     /// Puts a file into the drop folder by renaming it in, complete at once.
-    pub fn drop_file(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn drop_file(&self, name: &str, bytes: &[u8]) {
         let waiting = self.path("not-yet");
         fs::write(&waiting, bytes).expect("writes a file");
         let target = self.drop().join(name);
@@ -104,22 +104,22 @@ impl Home {
     }
 
     /// Every whole line of the manifest.
-    pub fn manifest(&self) -> Vec<Value> {
+    pub(crate) fn manifest(&self) -> Vec<Value> {
         manifest(&self.drop().join("manifest.jsonl"))
     }
 
     /// The manifest lines of one file.
-    pub fn lines_of(&self, file: &str) -> Vec<Value> {
+    pub(crate) fn lines_of(&self, file: &str) -> Vec<Value> {
         self.manifest().into_iter().filter(|line| line["file"] == file).collect()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("agent.log")).unwrap_or_default()
     }
 }
 
 /// Every whole line of a manifest.
-pub fn manifest(path: &Path) -> Vec<Value> {
+pub(crate) fn manifest(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_inclusive('\n')
         .filter(|line| line.ends_with('\n'))
@@ -128,19 +128,19 @@ pub fn manifest(path: &Path) -> Vec<Value> {
 }
 
 /// A running agent; killed when dropped.
-pub struct Agent {
+pub(crate) struct Agent {
     pub child: Child,
     log: PathBuf,
 }
 
 impl Agent {
     /// Waits until the agent has logged that it is ready.
-    pub fn ready(self) -> Self {
+    pub(crate) fn ready(self) -> Self {
         wait_for("the agent to be ready", || self.log_text().contains("agent-ready"));
         self
     }
 
-    pub fn log_text(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         let mut text = String::new();
         if let Ok(mut file) = fs::File::open(&self.log) {
             let _ = file.read_to_string(&mut text);
@@ -148,25 +148,25 @@ impl Agent {
         text
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
         assert!(status.success(), "kill {signal}");
     }
 
     /// Asks it to stop and waits for it.
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal("-TERM");
         self.wait()
     }
 
     /// `kill -9`.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("kills it");
         self.child.wait().expect("reaps it");
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the agent to end", || {
             status = self.child.try_wait().expect("asks for its state");
@@ -184,13 +184,13 @@ impl Drop for Agent {
 }
 
 /// Waits until `condition` holds, for [`SOON`] at most.
-pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
     wait_for_within(SOON, what, condition);
 }
 
 /// Waits until `condition` holds, for `limit` at most.
 #[expect(clippy::disallowed_methods, reason = "tests measure real time")]
-pub fn wait_for_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let began = SystemTime::now();
     while !condition() {
         assert!(began.elapsed().unwrap_or_default() < limit, "waited {limit:?} in vain for {what}");
@@ -199,7 +199,7 @@ pub fn wait_for_within(limit: Duration, what: &str, mut condition: impl FnMut() 
 }
 
 /// A small valid PNG; different for every seed.
-pub fn png(seed: u32) -> Vec<u8> {
+pub(crate) fn png(seed: u32) -> Vec<u8> {
     let [a, b, c, d] = seed.to_le_bytes();
     let image = image::RgbImage::from_fn(8, 8, |x, y| {
         image::Rgb([a ^ u8::try_from(x).expect("small"), b ^ u8::try_from(y).expect("small"), c.wrapping_add(d)])
@@ -208,7 +208,7 @@ pub fn png(seed: u32) -> Vec<u8> {
 }
 
 /// A small valid image of this format; different for every seed.
-pub fn picture(seed: u8, format: image::ImageFormat) -> Vec<u8> {
+pub(crate) fn picture(seed: u8, format: image::ImageFormat) -> Vec<u8> {
     encode(&image::RgbImage::from_pixel(32, 24, image::Rgb([seed, 90, 200])), format)
 }
 
@@ -219,7 +219,7 @@ fn encode(image: &image::RgbImage, format: image::ImageFormat) -> Vec<u8> {
 }
 
 /// A valid JPEG of about `size` bytes: a small picture with comment segments in it. Different for every seed.
-pub fn jpeg(size: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn jpeg(size: usize, seed: u64) -> Vec<u8> {
     const SEGMENT: usize = 65_000;
     let small = picture(u8::try_from(seed % 251).expect("small"), image::ImageFormat::Jpeg);
     let mut bytes = small[..2].to_vec();

@@ -113,8 +113,8 @@ pub(super) fn job(conn: &Connection, id: JobId) -> Result<Option<Job>> {
 const CLAIMABLE: &str = "pending = 0 AND (stage = 'cooling' OR (stage = 'waiting' AND not_before IS NOT NULL))";
 
 pub(super) fn due(conn: &Connection, host: &str, now: WallTime, limit: usize) -> Result<Due> {
-    let mut statement = conn
-        .prepare_cached(&select(&format!("host = ?1 AND {CLAIMABLE} ORDER BY not_before, id LIMIT ?2")))?;
+    let mut statement =
+        conn.prepare_cached(&select(&format!("host = ?1 AND {CLAIMABLE} ORDER BY not_before, id LIMIT ?2")))?;
     let mut rows = statement.query(params![host, count(limit).saturating_add(1)])?;
     let mut due = Due::default();
     while let Some(row) = rows.next()? {
