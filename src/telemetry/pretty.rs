@@ -9,6 +9,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::clock::Clock;
+
 /// The format of lines on a terminal.
 #[derive(Debug)]
 pub(super) struct Pretty {
@@ -29,7 +31,8 @@ where
     ) -> fmt::Result {
         let mut message = Message(String::new());
         event.record(&mut message);
-        let now = Timestamp::now().to_zoned_datetime(TimeZone::system());
+        let now = Timestamp::from_millisecond(Clock::System.now().millis()).unwrap_or_default();
+        let now = now.to_zoned_datetime(TimeZone::system());
         let (word, colour) = match *event.metadata().level() {
             Level::ERROR => ("error: ", "31"),
             Level::WARN => ("warning: ", "33"),
