@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::recorder::Finished;
-use super::shared::{FolderId, Note, Rest, Shared};
+use super::shared::{FolderId, Kept, Note, Rest, Shared};
 use super::verdict::{self, End};
 use crate::config::Dedupe;
 use crate::host::Progress;
@@ -24,17 +24,25 @@ pub(super) struct Attempt {
     pub(super) host: HostId,
     pub(super) worker: usize,
     pub(super) progress: Arc<Progress>,
+    pub(super) content: Option<Kept>,
+}
+
+/// Where an attempt belongs.
+struct Place {
+    folder: FolderId,
+    host: HostId,
+    worker: usize,
 }
 
 /// Runs the attempt and tells the recorder and the pool how it ended.
 pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
-    let Attempt { mut job, folder, host, worker, progress } = attempt;
+    let Attempt { mut job, folder, host, worker, progress, content } = attempt;
     let began = Instant::now();
     let end = match job.advance(JobEvent::Start) {
         Ok(()) => {
             job.attempts += 1;
             job.not_before = None;
-            upload_or_link(&shared, &mut job, folder, host, worker, &progress).await
+            upload_or_link(&shared, &mut job, &Place { folder, host, worker }, &progress, content).await
         }
         Err(error) => {
             trouble("a job is not where it should be (a bug)", &error);
@@ -46,9 +54,6 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
         End::Outcome(Outcome::Failed(failure)) => rest_of(&shared, host, failure).await,
         _ => None,
     };
-    if let End::Outcome(Outcome::Changed { links: Some(links) }) = &end {
-        log_orphan(&job, links);
-    }
     let id = job.id;
     let finished = Finished { job, folder, end, took: began.elapsed(), worker: Some(worker) };
     // The host's rest must be known before the worker is free, or one more request would slip through; and the result
@@ -62,10 +67,9 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
 async fn upload_or_link(
     shared: &Shared,
     job: &mut Job,
-    folder: FolderId,
-    host: HostId,
-    worker: usize,
+    &Place { folder, host, worker }: &Place,
     progress: &Arc<Progress>,
+    content: Option<Kept>,
 ) -> End {
     let config = &shared.config.folders[folder.0];
     let link = config.dedupe != Dedupe::Upload;
@@ -89,11 +93,10 @@ async fn upload_or_link(
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
-    let slot = shared.host(host);
+    let (host, limit) = (&*shared.host(host).host, shared.config.pool.file_timeout);
+    let bytes = content.as_ref().map(|kept| kept.content.clone());
     tokio::select! {
-        outcome = upload::attempt(&*slot.host, job, image, Arc::clone(progress), shared.config.pool.file_timeout) => {
-            End::Outcome(outcome)
-        }
+        outcome = upload::attempt(host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
         () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
     }
 }
@@ -140,24 +143,4 @@ async fn rest_of(shared: &Shared, host: HostId, failure: &Failure) -> Option<Res
         HostPause { host: shared.host(host).name.clone(), until: since.after(length), since, reason: reason.clone() };
     shared.write(vec![Write::Pause(pause)], Durability::Process).await;
     Some(Rest { length, reason })
-}
-
-/// The host has a picture that changed while it was sent: its owner may want it gone.
-fn log_orphan(job: &Job, links: &Links) {
-    emit(
-        Event::JobCancelled,
-        &Fields {
-            job: Some(job.id),
-            service: Some(&job.host),
-            file: Some(&job.name),
-            url: Some(&links.url),
-            ..Fields::default()
-        },
-        format_args!(
-            "{} changed while it was being sent; {} has a copy that is not published: {}",
-            shown(&job.name),
-            job.host,
-            links.url
-        ),
-    );
 }

@@ -45,7 +45,7 @@ use crate::telemetry::{Event, Fields, emit};
 use crate::watch::{BadPattern, Busy, FolderFeed, Ignore};
 use pool::Pool;
 use recorder::{Desk, RESULTS, Recorder};
-use shared::{Counts, FolderId, FolderSlot, HostSlot, NOTES, Shared};
+use shared::{Counts, FolderId, FolderSlot, HostSlot, KEPT_BYTES, NOTES, Shared};
 
 /// How many files are looked at at the same time: hashing is bound by the disk and by two or four cores, and the network
 /// needs its share of them.
@@ -243,6 +243,7 @@ fn build(
         cut: CancellationToken::new(),
         tracker: TaskTracker::new(),
         inspectors: Semaphore::new(INSPECTORS),
+        kept: Arc::new(Semaphore::new(KEPT_BYTES)),
         open: AtomicU64::new(0),
         counts: Counts::default(),
         claimed_once,

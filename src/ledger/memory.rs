@@ -65,14 +65,14 @@ impl State {
                 .find(|entry| entry.folder == job.folder && entry.host == job.host && entry.stage == job.stage);
             if let Some(entry) = known {
                 entry.count += 1;
-                entry.oldest = entry.oldest.min(job.queued_at);
+                entry.oldest = entry.oldest.map(|oldest| oldest.min(job.queued_at));
             } else {
                 counts.push(Census {
                     folder: job.folder.clone(),
                     host: job.host.clone(),
                     stage: job.stage,
                     count: 1,
-                    oldest: job.queued_at,
+                    oldest: (job.stage != Stage::Done).then_some(job.queued_at),
                 });
             }
         }

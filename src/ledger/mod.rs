@@ -112,8 +112,8 @@ pub struct Census {
     pub stage: Stage,
     /// How many.
     pub count: u64,
-    /// When the oldest of them was queued first.
-    pub oldest: WallTime,
+    /// When the oldest of them was queued first; not known of `Done` jobs.
+    pub oldest: Option<WallTime>,
 }
 
 /// A rest that a host asked for.
