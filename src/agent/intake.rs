@@ -134,7 +134,11 @@ enum Verdict {
 }
 
 async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdict {
+    let asked = shared.folders[folder.0].in_place.load(Ordering::Relaxed);
     let known = loop {
+        if !asked {
+            break None;
+        }
         match shared.ledger.at_path(settled.path.clone()).await {
             Ok(known) => break known,
             Err(error) => {

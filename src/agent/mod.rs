@@ -226,7 +226,13 @@ fn build(
         let ignore = Ignore::new(folder, own_places(config))?;
         let feed = FolderFeed::new(folder, ignore, busy.clone(), setup.clock.clone());
         let host = HostId(names.iter().position(|name| *name == folder.host).unwrap_or_default());
-        folders.push(FolderSlot { host, busy, hints: feed.hints(), blocked: watch::Sender::new(None) });
+        folders.push(FolderSlot {
+            host,
+            busy,
+            hints: feed.hints(),
+            in_place: AtomicBool::new(true),
+            blocked: watch::Sender::new(None),
+        });
         feeds.push(feed);
     }
     let claimed_once = hosts.iter().map(|_| AtomicBool::new(false)).collect();

@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -398,6 +399,9 @@ impl Recorder {
         self.shared.write(writes, Durability::Process).await;
         for entry in done {
             log_recorded(&self.shared.config.folders[entry.folder.0], &entry);
+            if entry.job.path == entry.from {
+                self.shared.folders[entry.folder.0].in_place.store(true, Ordering::Relaxed);
+            }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
             if entry.job.stage == Stage::Cooling {

@@ -7,14 +7,16 @@
 //! | a result with its bookkeeping unfinished | finished: line unless it is there, sidecar, move |
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::runtime::Handle;
 
 use super::AgentError;
 use super::recorder::{Desk, Entry};
 use super::shared::{FolderId, Shared};
-use crate::config::Folder;
+use crate::config::{After, Folder};
 use crate::job::{Event as JobEvent, Job, JobId, Stage};
 use crate::ledger::{Durability, HostPause, Write};
 use crate::record::{Record, rebuild};
@@ -51,9 +53,36 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
         }
         shared.write(writes, Durability::Process).await;
     }
+    for (config, slot) in shared.config.folders.iter().zip(&shared.folders) {
+        slot.in_place.store(any_in_place(shared, config).await?, Ordering::Relaxed);
+    }
     let seq = shared.ledger.last_seq().await?;
     let pauses = shared.ledger.pauses().await?;
     Ok(Recovered { desk, seq, outstanding, pauses })
+}
+
+/// Whether files of jobs lie, or will lie, in the drop folder itself.
+async fn any_in_place(shared: &Shared, folder: &Folder) -> Result<bool, AgentError> {
+    if folder.after != After::Move {
+        return Ok(true);
+    }
+    // The paths below a folder are those between it with a slash and with the character after the slash; those below its
+    // own folders are left out.
+    let end = |path: &Path, character: &str| {
+        let mut bytes = path.as_os_str().to_owned();
+        bytes.push(character);
+        PathBuf::from(bytes)
+    };
+    let mut own = [&folder.done, &folder.retry, &folder.failed];
+    own.sort();
+    let mut from = end(&folder.path, "/");
+    for dir in own.into_iter().filter(|dir| dir.starts_with(&folder.path)) {
+        if shared.ledger.any_between(from, dir.clone()).await? {
+            return Ok(true);
+        }
+        from = end(dir, "0");
+    }
+    Ok(shared.ledger.any_between(from, end(&folder.path, "0")).await?)
 }
 
 /// Opens the manifests of the folders that are there, which mends torn last lines.
@@ -76,7 +105,7 @@ fn take_up(shared: &Arc<Shared>, mut job: Job, writes: &mut Vec<Write>, outstand
     if job.pending {
         if let Some(entry) = unfinished_entry(shared, job) {
             shared.folders[entry.folder.0].busy.insert(entry.from.clone());
-            shared.open.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            shared.open.fetch_add(1, Ordering::Relaxed);
             outstanding.push(entry);
         }
         return;

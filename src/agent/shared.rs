@@ -93,6 +93,9 @@ pub(super) struct FolderSlot {
     pub(super) host: HostId,
     pub(super) busy: Busy,
     pub(super) hints: Hints,
+    /// Files of jobs may lie in the drop folder itself: kept ones, and those that could not be moved. Only then a settled
+    /// file can belong to a known job and the ledger has to be asked.
+    pub(super) in_place: AtomicBool,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
 }

@@ -2,7 +2,7 @@
 //! time run ahead: every answer is ready at once.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{
@@ -138,6 +138,14 @@ impl Ledger for MemoryLedger {
 
     fn census(&self) -> Answer<Vec<Census>> {
         ready(self.state().census())
+    }
+
+    fn any_between(&self, from: PathBuf, to: PathBuf) -> Answer<bool> {
+        let inside = |path: &Path| {
+            let [path, from, to] = [path, &from, &to].map(|path| path.as_os_str().as_encoded_bytes());
+            from < path && path < to
+        };
+        ready(self.state().jobs.values().any(|job| inside(&job.path)))
     }
 
     fn complete(&self) -> Answer<()> {

@@ -40,6 +40,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// The job whose file lies at exactly this path now, whatever its stage; the newest if there are several.
     fn at_path(&self, path: PathBuf) -> Answer<Option<Job>>;
 
+    /// Whether any job's file lies at a path strictly between these two, compared as bytes.
+    fn any_between(&self, from: PathBuf, to: PathBuf) -> Answer<bool>;
+
     /// The job with this id.
     fn job(&self, id: JobId) -> Answer<Option<Job>>;
 

@@ -162,7 +162,9 @@ impl FolderFeed {
             return Next::Wait(self.next_check);
         }
         let mut looks = Vec::new();
-        while looks.len() < LOOKS && let Some(path) = self.next_look(now, &looks) {
+        while looks.len() < LOOKS
+            && let Some(path) = self.next_look(now, &looks)
+        {
             looks.push(path);
         }
         if !looks.is_empty() {
@@ -234,7 +236,10 @@ impl FolderFeed {
 
     /// The next settling file whose look is due.
     fn due(&self, now: Instant, planned: &[PathBuf]) -> Option<PathBuf> {
-        lock(&self.shared.settle).due(now).find(|path| !planned.iter().any(|planned| planned == path)).map(Path::to_path_buf)
+        lock(&self.shared.settle)
+            .due(now)
+            .find(|path| !planned.iter().any(|planned| planned == path))
+            .map(Path::to_path_buf)
     }
 
     /// The next name of the scan, if there is room to let it settle.
@@ -242,8 +247,7 @@ impl FolderFeed {
         loop {
             let path = self.names.front()?;
             let settle = lock(&self.shared.settle);
-            let known =
-                settle.tracks(path) || planned.contains(path) || self.shared.busy.sighted(path, Sign::Seen);
+            let known = settle.tracks(path) || planned.contains(path) || self.shared.busy.sighted(path, Sign::Seen);
             if !known && !settle.has_room() {
                 return None;
             }

@@ -176,11 +176,13 @@ fn read(conn: &Connection, which: &str) -> Result<()> {
 }
 
 pub(super) fn census(conn: &Connection) -> Result<Vec<Census>> {
+    // The oldest of the done ones tells nothing, and would need an index over all of them.
     let mut statement = conn.prepare_cached(
-        // The oldest of the finished ones tells nothing, and would need an index over all of them.
         "SELECT folder, host, stage, count, CASE stage WHEN 'done' THEN NULL ELSE (SELECT min(queued_at) FROM job \
          WHERE job.stage <> 'done' AND job.folder = census.folder AND job.host = census.host \
-         AND job.stage = census.stage) END FROM census WHERE count > 0",
+         AND job.stage = census.stage AND open = 0) END FROM census WHERE count > 0 \
+         UNION ALL SELECT folder, host, stage, count(*), CASE stage WHEN 'done' THEN NULL ELSE min(queued_at) END \
+         FROM job WHERE open = 1 GROUP BY folder, host, stage",
     )?;
     let rows = statement.query_map([], |row| {
         Ok(Census {
@@ -191,7 +193,27 @@ pub(super) fn census(conn: &Connection) -> Result<Vec<Census>> {
             oldest: row.get::<_, Option<i64>>(4)?.map(WallTime::from_millis),
         })
     })?;
-    rows.collect()
+    let mut census: Vec<Census> = Vec::new();
+    for entry in rows {
+        let entry = entry?;
+        let same = |other: &&mut Census| {
+            (&other.folder, &other.host, other.stage) == (&entry.folder, &entry.host, entry.stage)
+        };
+        match census.iter_mut().find(same) {
+            Some(known) => {
+                known.count += entry.count;
+                known.oldest = [known.oldest, entry.oldest].into_iter().flatten().min();
+            }
+            None => census.push(entry),
+        }
+    }
+    Ok(census)
+}
+
+/// Whether any file of a job lies strictly between these two paths, as bytes.
+pub(super) fn any_between(conn: &Connection, from: &Path, to: &Path) -> Result<bool> {
+    conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE path > ?1 AND path < ?2)")?
+        .query_row([bytes(from), bytes(to)], |row| row.get(0))
 }
 
 pub(super) fn pauses(conn: &Connection) -> Result<Vec<HostPause>> {
