@@ -1,6 +1,7 @@
 //! The task of one attempt: intent, upload, result. It holds a worker until it ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,7 +12,7 @@ use crate::config::Dedupe;
 use crate::host::Progress;
 use crate::job::{Event as JobEvent, Failure, Job, Links, Outcome};
 use crate::ledger::{Durability, HostPause, Write};
-use crate::record::Record;
+use crate::record::{Record, Status};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 use crate::upload;
@@ -54,6 +55,9 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
         End::Outcome(Outcome::Failed(failure)) => rest_of(&shared, host, failure).await,
         _ => None,
     };
+    if let End::Outcome(Outcome::Uploaded(links)) = &end {
+        keep_answer(&shared, &job, links, began.elapsed()).await;
+    }
     let id = job.id;
     let finished = Finished { job, folder, end, took: began.elapsed(), worker: Some(worker) };
     // The host's rest must be known before the worker is free, or one more request would slip through; and the result
@@ -126,12 +130,26 @@ async fn intend(shared: &Shared, job: &Job, link: bool) -> Intent {
             Err(error) => {
                 shared.ledger_is_ill(&error.to_string());
                 tokio::select! {
-                    () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     () = shared.stopping.cancelled() => return Intent::Stopped,
                 }
             }
         }
     }
+}
+
+/// Writes down what the host answered before the worker takes its next job: a crash from here on repeats no upload. No
+/// fsync is waited for, and the record gets its number and place later; a `seq` of 0 marks it as unfinished.
+async fn keep_answer(shared: &Shared, job: &Job, links: &Links, took: Duration) {
+    let mut answered = job.clone();
+    if let Err(error) = answered.advance(JobEvent::Succeed) {
+        return trouble("a job is not where it should be (a bug)", &error);
+    }
+    let mut record = Record::of(&answered, 0, shared.clock.now(), Status::Uploaded).with_links(links.clone());
+    record.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    answered.record = Some(record.json());
+    answered.pending = true;
+    shared.write(vec![Write::Put(Box::new(answered))], Durability::Process).await;
 }
 
 /// Whether the host must rest after this failure; the rest is written down, so that it survives a restart.

@@ -151,7 +151,8 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     }
     let desk = Desk::new(config.folders.clone());
     let recovered = recovery::recover(&shared, desk, setup.rebuild).await?;
-    let recorder = Recorder::new(Arc::clone(&shared), recovered.desk, recovered.seq, recovered.outstanding);
+    let pauses = recovered.pauses.clone();
+    let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
     for (index, feed) in feeds.into_iter().enumerate() {
         shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), FolderId(index), feed));
@@ -161,7 +162,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     }
     let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows(&config, &shared));
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
-    pool.rest_as_before(recovered.pauses);
+    pool.rest_as_before(pauses);
     pool.run(shutdown).await;
     // Every attempt has ended: nobody else sends results.
     shared.close_results();

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::recovery::Recovered;
 use super::shared::{FolderId, Note, Shared};
 use super::verdict::{self, End, Recorded, Verdict};
 use crate::clock::{WallTime, human};
@@ -321,17 +322,22 @@ pub(super) struct Recorder {
     seq: u64,
     /// In the ledger, not yet in their folder's manifest.
     outstanding: Vec<Entry>,
+    /// Answers of hosts that an earlier life wrote down and did not come to record.
+    answered: Vec<Finished>,
 }
 
 impl Recorder {
-    /// A recorder that gives the numbers above `seq`.
-    pub(super) fn new(shared: Arc<Shared>, desk: Desk, seq: u64, outstanding: Vec<Entry>) -> Self {
-        Self { shared, desk: Some(desk), seq, outstanding }
+    /// A recorder that first takes up what was recovered.
+    pub(super) fn new(shared: Arc<Shared>, recovered: Recovered) -> Self {
+        let Recovered { desk, seq, outstanding, answered, .. } = recovered;
+        Self { shared, desk: Some(desk), seq, outstanding, answered }
     }
 
     /// Records until every sender is gone and everything is written; gives up on what cannot be written then, which the
     /// ledger knows and the next start finishes.
     pub(super) async fn run(mut self, mut results: mpsc::Receiver<Finished>) {
+        let answered = std::mem::take(&mut self.answered);
+        self.record(answered).await;
         let mut batch = Vec::with_capacity(BATCH);
         let mut again = Instant::now();
         loop {
@@ -356,11 +362,18 @@ impl Recorder {
     }
 
     async fn record(&mut self, finished: Vec<Finished>) {
+        if finished.is_empty() {
+            return;
+        }
         let (now, seq, cooldown) = (self.shared.clock.now(), self.seq, self.shared.config.cooldown.clone());
         let decided = self.at_the_desk(move |desk| desk.decide(finished, now, seq, &cooldown)).await;
         self.seq = decided.entries.iter().map(|entry| entry.record.seq).max().unwrap_or(seq);
         let mut writes = decided.writes;
-        writes.extend(decided.entries.iter().map(|entry| Write::Put(Box::new(entry.job.clone()))));
+        // The answers of hosts are in the ledger already; this write makes them durable too.
+        let unwritten = decided.entries.iter().filter(|entry| entry.record.status != Status::Uploaded);
+        writes.extend(unwritten.map(|entry| Write::Put(Box::new(entry.job.clone()))));
+        // No number is used twice, wherever a crash comes.
+        writes.push(Write::Seq(self.seq));
         self.shared.write(writes, Durability::Power).await;
         for (job, folder, path, look_again) in decided.released {
             self.release(job, folder, &path, look_again).await;

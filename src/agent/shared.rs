@@ -162,9 +162,6 @@ impl Shared {
     /// Writes to the ledger and does not give up: while it fails, the pool is blocked and says so once. Gives up only when
     /// running attempts are cut at shutdown: the next start finds what is there.
     pub(super) async fn write(&self, writes: Vec<Write>, durability: Durability) {
-        if writes.is_empty() {
-            return;
-        }
         loop {
             match self.ledger.write(writes.clone(), durability).await {
                 Ok(()) => return self.ledger_is_well(),
