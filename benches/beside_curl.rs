@@ -80,7 +80,7 @@ fn with_pixchute(files: &[Vec<u8>], address: SocketAddr) -> Duration {
     let (code, _, log) = home.run(&["--config", "config.toml", "run", "--once"]);
     let took = began.elapsed();
     assert_eq!(code, 0, "{log}");
-    assert_eq!(home.manifest().len(), files.len());
+    assert_eq!(home.manifest().len(), files.len(), "{log}");
     took
 }
 

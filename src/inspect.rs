@@ -13,15 +13,16 @@ mod kind;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
 use crate::clock::WallTime;
-use crate::job::{ContentHash, Fingerprint, ImageFacts, ImageKind};
+use crate::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, WHOLE_FILE_LIMIT};
 use crate::settle::{End, Look, Warning};
 
 /// How much of the head is read to tell the type. The longest signature ends at byte 12, lists of HEIF brands a little
@@ -35,6 +36,9 @@ const DIMENSION_READS: u64 = 16 << 20;
 /// How much is read at once for the hash: large enough that the system call does not show, small enough for one buffer
 /// per blocking thread.
 const CHUNK: usize = 256 << 10;
+
+/// Up to this size a look reads the whole file: one system call instead of several.
+const LOOKED_AT_WHOLE: u64 = 16 << 10;
 
 /// The largest width or height that is believed: JPEG's own limit. A header that says more is broken or a trap, and no
 /// image host takes it.
@@ -88,20 +92,31 @@ fn expected() -> String {
 /// # Errors
 /// What the system says about opening or reading; `NotFound` when nothing is there.
 pub fn look(path: &Path) -> io::Result<Option<Look>> {
-    let Some(file) = open(path)? else { return Ok(None) };
-    let metadata = file.metadata()?;
+    let Some((file, metadata)) = open(path)? else { return Ok(None) };
     let fingerprint = Fingerprint::of(&metadata);
+    let content = Content::of(file, fingerprint.len, LOOKED_AT_WHOLE)?;
     let millis = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000);
     let touched = millis(metadata.mtime(), metadata.mtime_nsec()).max(millis(metadata.ctime(), metadata.ctime_nsec()));
     let end = if fingerprint.len == 0 {
         End::Empty
     } else {
-        match kind::sniff(&head(&file)?) {
-            Ok(kind) => end::of(&file, fingerprint.len, kind)?,
+        match kind::sniff(&head(&content)?) {
+            Ok(kind) => end::of(&content, fingerprint.len, kind)?,
             Err(_) => End::NotImage,
         }
     };
     Ok(Some(Look { fingerprint, touched: WallTime::from_millis(touched), end }))
+}
+
+/// A settled file that is an image.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// What it is.
+    pub image: ImageFacts,
+    /// What is odd about it.
+    pub warning: Option<Warning>,
+    /// Its content, if it is small enough to be read at once.
+    pub content: Option<Bytes>,
 }
 
 /// Finds out what a settled file is. `expected` is the fingerprint it settled with, `max_bytes` the limit of its folder.
@@ -109,33 +124,62 @@ pub fn look(path: &Path) -> io::Result<Option<Look>> {
 ///
 /// # Errors
 /// [`Refused`]: why the file is not to be sent, or not now.
-pub fn inspect(path: &Path, expected: Fingerprint, max_bytes: u64) -> Result<(ImageFacts, Option<Warning>), Refused> {
-    let file = match open(path) {
-        Ok(Some(file)) => file,
+pub fn inspect(path: &Path, expected: Fingerprint, max_bytes: u64) -> Result<Inspected, Refused> {
+    let (file, metadata) = match open(path) {
+        Ok(Some(opened)) => opened,
         Ok(None) => return Err(Refused::Changed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Refused::Vanished),
         Err(error) => return Err(Refused::Io(error)),
     };
-    unchanged(&file, expected)?;
+    if Fingerprint::of(&metadata) != expected {
+        return Err(Refused::Changed);
+    }
     if expected.len > max_bytes {
         return Err(Refused::TooLarge { len: expected.len, max: max_bytes });
     }
-    let kind = kind::sniff(&head(&file)?).map_err(|found| Refused::NotAnImage { found })?;
-    let end = end::of(&file, expected.len, kind)?;
-    let (width, height) = dimensions(&file, kind)?;
-    let hash = hash(&file, expected.len)?;
-    unchanged(&file, expected)?;
+    let content = Content::of(file, expected.len, WHOLE_FILE_LIMIT)?;
+    let kind = kind::sniff(&head(&content)?).map_err(|found| Refused::NotAnImage { found })?;
+    let end = end::of(&content, expected.len, kind)?;
+    let (width, height) = dimensions(&content, kind)?;
+    let hash = hash(&content, expected.len)?;
+    if Fingerprint::of(&content.file.metadata()?) != expected {
+        return Err(Refused::Changed);
+    }
     let warning = (end == End::Missing).then_some(Warning::NoEndMarker);
-    Ok((ImageFacts { kind, width, height, hash }, warning))
+    Ok(Inspected { image: ImageFacts { kind, width, height, hash }, warning, content: content.whole })
 }
 
-fn unchanged(file: &File, expected: Fingerprint) -> Result<(), Refused> {
-    if Fingerprint::of(&file.metadata()?) == expected { Ok(()) } else { Err(Refused::Changed) }
+/// What is read of a file: by position, or from memory if it is small.
+pub(super) struct Content {
+    file: File,
+    len: u64,
+    whole: Option<Bytes>,
+}
+
+impl Content {
+    /// The content of `file`, which has `len` bytes; read at once if that is at most `limit`.
+    fn of(file: File, len: u64, limit: u64) -> io::Result<Self> {
+        let mut content = Self { file, len, whole: None };
+        if len <= limit {
+            let bytes = read_at(&content, 0, usize::try_from(len).unwrap_or(usize::MAX))?;
+            // A file that is shorter by now has changed, which its fingerprint will tell.
+            content.whole = Some(Bytes::from(bytes));
+        }
+        Ok(content)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some(whole) = &self.whole else { return self.file.read_at(buffer, offset) };
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
+        let n = buffer.len().min(whole.len() - from);
+        buffer[..n].copy_from_slice(&whole[from..from + n]);
+        Ok(n)
+    }
 }
 
 /// Opens a regular file; `None` for anything else. The flags matter in the instant between the look at the type and the
 /// opening: a pipe that has taken the file's place cannot hold us up, a link cannot lead us away.
-fn open(path: &Path) -> io::Result<Option<File>> {
+fn open(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Ok(None);
     }
@@ -145,15 +189,16 @@ fn open(path: &Path) -> io::Result<Option<File>> {
         Err(rustix::io::Errno::LOOP) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };
-    Ok(file.metadata()?.is_file().then_some(file))
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file().then_some((file, metadata)))
 }
 
-fn head(file: &File) -> io::Result<Vec<u8>> {
+fn head(file: &Content) -> io::Result<Vec<u8>> {
     read_at(file, 0, HEAD)
 }
 
 /// Reads up to `len` bytes at `offset`; less only at the end of the file.
-fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+fn read_at(file: &Content, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; len];
     let mut filled = 0;
     while filled < len {
@@ -169,7 +214,7 @@ fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Width and height from the header.
-fn dimensions(file: &File, kind: ImageKind) -> Result<(u32, u32), Refused> {
+fn dimensions(file: &Content, kind: ImageKind) -> Result<(u32, u32), Refused> {
     let bad = |found: String| Refused::BadHeader { kind, found };
     let mut reader = BufReader::new(Bounded { file, at: 0, left: DIMENSION_READS });
     let size = match imagesize::reader_size(&mut reader) {
@@ -194,7 +239,7 @@ fn side(pixels: usize) -> Option<u32> {
 
 /// A reader with a position of its own that ends after so many bytes, wherever it was sent.
 struct Bounded<'a> {
-    file: &'a File,
+    file: &'a Content,
     at: u64,
     left: u64,
 }
@@ -214,7 +259,7 @@ impl Seek for Bounded<'_> {
         let target = match to {
             SeekFrom::Start(at) => Some(at),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
-            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+            SeekFrom::End(by) => self.file.len.checked_add_signed(by),
         };
         self.at = target.filter(|at| i64::try_from(*at).is_ok()).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.at)
@@ -223,7 +268,11 @@ impl Seek for Bounded<'_> {
 
 /// The hash of exactly `len` bytes: a file that has become shorter has changed, one that has grown is found out by its
 /// fingerprint.
-fn hash(file: &File, len: u64) -> Result<ContentHash, Refused> {
+fn hash(file: &Content, len: u64) -> Result<ContentHash, Refused> {
+    if let Some(whole) = &file.whole {
+        let all_there = whole.len() as u64 == len;
+        return if all_there { Ok(ContentHash(*blake3::hash(whole).as_bytes())) } else { Err(Refused::Changed) };
+    }
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; CHUNK.min(usize::try_from(len).unwrap_or(CHUNK))];
     let mut at = 0;

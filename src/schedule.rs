@@ -29,7 +29,7 @@ use crate::job::{ContentHash, JobId};
 pub const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How many attempts without a worker there may be in all: each holds a socket and at most
-/// [`crate::host::source::WHOLE_FILE_LIMIT`] of memory. When it is full, attempts keep their workers.
+/// [`crate::job::WHOLE_FILE_LIMIT`] of memory. When it is full, attempts keep their workers.
 pub const LOUNGE: usize = 128;
 
 /// Which host: an index into the hosts that the scheduler was made with.

@@ -248,10 +248,9 @@ impl Settle {
         if self.plan(path, tracked, false) && sign == Sign::Closed { Sighted::Look } else { Sighted::Planned }
     }
 
-    /// The file whose look is due at `now`, the longest overdue first.
-    #[must_use]
-    pub fn due(&self, now: Instant) -> Option<PathBuf> {
-        self.looks.first().filter(|(at, _)| *at <= now).map(|(_, path)| path.to_path_buf())
+    /// The files whose look is due at `now`, the longest overdue first.
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = &Path> {
+        self.looks.iter().take_while(move |(at, _)| *at <= now).map(|(_, path)| &**path)
     }
 
     /// When the next look is due.

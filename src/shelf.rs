@@ -113,10 +113,14 @@ fn system<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(
 pub fn move_file(from: &Path, to: &Path) -> Result<(), ShelfError> {
     refuse_detours(from)?;
     refuse_detours(to)?;
-    // Before folders are made: where the source is gone its whole file system may be.
-    look(from)?;
-    create_dirs(parent(to))?;
-    match rename_noreplace(from, to) {
+    let mut renamed = rename_noreplace(from, to);
+    if renamed == Err(Errno::NOENT) {
+        // Before folders are made: where the source is gone its whole file system may be.
+        look(from)?;
+        create_dirs(parent(to))?;
+        renamed = rename_noreplace(from, to);
+    }
+    match renamed {
         Ok(()) => Ok(()),
         Err(Errno::NOENT) => Err(ShelfError::Vanished { path: from.to_owned() }),
         Err(Errno::XDEV) => finish(from, to, &ACROSS),
@@ -341,10 +345,9 @@ pub fn write_atomic_with(
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), ShelfError> {
     refuse_detours(path)?;
-    create_dirs(parent(path))?;
     let temporary = hidden(path);
-    remove(&temporary)?;
-    let written = OpenOptions::new().write(true).create_new(true).open(&temporary).and_then(|mut file| {
+    let written = create_temporary(&temporary)?;
+    let written = Ok(written).and_then(|mut file| {
         fill(&mut file)?;
         if sync { file.sync_all() } else { Ok(()) }
     });
@@ -353,6 +356,23 @@ pub fn write_atomic_with(
         .and_then(|()| replace(&temporary, path))
         .map_err(|error| discard(&temporary, error))?;
     if sync { sync_dir(parent(path)) } else { Ok(()) }
+}
+
+/// Opens a new file under a hidden name; makes its folder, or removes what a crash has left there, only if it must.
+fn create_temporary(temporary: &Path) -> Result<File, ShelfError> {
+    let create = || OpenOptions::new().write(true).create_new(true).open(temporary);
+    let created = match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_dirs(parent(temporary))?;
+            create()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            remove(temporary)?;
+            create()
+        }
+        created => created,
+    };
+    created.map_err(system("create", temporary))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that moves files")]

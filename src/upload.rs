@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,20 +15,26 @@ use crate::clock::human;
 use crate::host::{Host, Progress, Source, Upload, wire_name};
 use crate::job::{ErrorClass, Failure, ImageFacts, Job, Outcome, Phase};
 
-/// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now.
+/// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now. `content` is what inspection read, if
+/// it was kept; then the caller sees to it that the file is still the same afterwards.
 pub async fn attempt(
     host: &dyn Host,
     job: &Job,
     image: ImageFacts,
+    content: Option<Bytes>,
     progress: Arc<Progress>,
     file_timeout: Duration,
 ) -> Outcome {
     let deadline = Instant::now() + file_timeout;
-    let source = match timeout_at(deadline, open(job, image)).await {
-        Ok(Ok(source)) => Arc::new(source),
-        Ok(Err(outcome)) => return outcome,
-        Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
+    let source = match content {
+        Some(content) => Source::in_memory(content, wire_name(&job.name), image.kind),
+        None => match timeout_at(deadline, open(job, image)).await {
+            Ok(Ok(source)) => source,
+            Ok(Err(outcome)) => return outcome,
+            Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
+        },
     };
+    let source = Arc::new(source);
     let upload = Upload { job: job.id, source: Arc::clone(&source), image, progress: Arc::clone(&progress), deadline };
     let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
     let result = match timeout_at(deadline, sending).await {
@@ -37,7 +44,7 @@ pub async fn attempt(
     };
     // A file that was written to while it was sent is half old and half new on the host, whatever the host answered; and
     // a file that became shorter made the attempt fail for no fault of the host.
-    let changed = source.fingerprint().map_or(true, |now| now != job.fingerprint);
+    let changed = source.fingerprint().map_or(true, |now| now.is_some_and(|now| now != job.fingerprint));
     match result {
         Ok(links) if changed => Outcome::Changed { links: Some(links) },
         Err(_) if changed => Outcome::Changed { links: None },

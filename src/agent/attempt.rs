@@ -1,17 +1,18 @@
 //! The task of one attempt: intent, upload, result. It holds a worker until it ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::recorder::Finished;
-use super::shared::{FolderId, Note, Rest, Shared};
+use super::shared::{FolderId, Kept, Note, Rest, Shared};
 use super::verdict::{self, End};
 use crate::config::Dedupe;
 use crate::host::Progress;
 use crate::job::{Event as JobEvent, Failure, Job, Links, Outcome};
 use crate::ledger::{Durability, HostPause, Write};
-use crate::record::Record;
+use crate::record::{Record, Status};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 use crate::upload;
@@ -24,17 +25,25 @@ pub(super) struct Attempt {
     pub(super) host: HostId,
     pub(super) worker: usize,
     pub(super) progress: Arc<Progress>,
+    pub(super) content: Option<Kept>,
+}
+
+/// Where an attempt belongs.
+struct Place {
+    folder: FolderId,
+    host: HostId,
+    worker: usize,
 }
 
 /// Runs the attempt and tells the recorder and the pool how it ended.
 pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
-    let Attempt { mut job, folder, host, worker, progress } = attempt;
+    let Attempt { mut job, folder, host, worker, progress, content } = attempt;
     let began = Instant::now();
     let end = match job.advance(JobEvent::Start) {
         Ok(()) => {
             job.attempts += 1;
             job.not_before = None;
-            upload_or_link(&shared, &mut job, folder, host, worker, &progress).await
+            upload_or_link(&shared, &mut job, &Place { folder, host, worker }, &progress, content).await
         }
         Err(error) => {
             trouble("a job is not where it should be (a bug)", &error);
@@ -46,8 +55,8 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
         End::Outcome(Outcome::Failed(failure)) => rest_of(&shared, host, failure).await,
         _ => None,
     };
-    if let End::Outcome(Outcome::Changed { links: Some(links) }) = &end {
-        log_orphan(&job, links);
+    if let End::Outcome(Outcome::Uploaded(links)) = &end {
+        keep_answer(&shared, &job, links, began.elapsed()).await;
     }
     let id = job.id;
     let finished = Finished { job, folder, end, took: began.elapsed(), worker: Some(worker) };
@@ -62,10 +71,9 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
 async fn upload_or_link(
     shared: &Shared,
     job: &mut Job,
-    folder: FolderId,
-    host: HostId,
-    worker: usize,
+    &Place { folder, host, worker }: &Place,
     progress: &Arc<Progress>,
+    content: Option<Kept>,
 ) -> End {
     let config = &shared.config.folders[folder.0];
     let link = config.dedupe != Dedupe::Upload;
@@ -89,11 +97,10 @@ async fn upload_or_link(
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
-    let slot = shared.host(host);
+    let (host, limit) = (&*shared.host(host).host, shared.config.pool.file_timeout);
+    let bytes = content.as_ref().map(|kept| kept.content.clone());
     tokio::select! {
-        outcome = upload::attempt(&*slot.host, job, image, Arc::clone(progress), shared.config.pool.file_timeout) => {
-            End::Outcome(outcome)
-        }
+        outcome = upload::attempt(host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
         () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
     }
 }
@@ -123,12 +130,26 @@ async fn intend(shared: &Shared, job: &Job, link: bool) -> Intent {
             Err(error) => {
                 shared.ledger_is_ill(&error.to_string());
                 tokio::select! {
-                    () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     () = shared.stopping.cancelled() => return Intent::Stopped,
                 }
             }
         }
     }
+}
+
+/// Writes down what the host answered before the worker takes its next job: a crash from here on repeats no upload. No
+/// fsync is waited for, and the record gets its number and place later; a `seq` of 0 marks it as unfinished.
+async fn keep_answer(shared: &Shared, job: &Job, links: &Links, took: Duration) {
+    let mut answered = job.clone();
+    if let Err(error) = answered.advance(JobEvent::Succeed) {
+        return trouble("a job is not where it should be (a bug)", &error);
+    }
+    let mut record = Record::of(&answered, 0, shared.clock.now(), Status::Uploaded).with_links(links.clone());
+    record.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    answered.record = Some(record.json());
+    answered.pending = true;
+    shared.write(vec![Write::Put(Box::new(answered))], Durability::Process).await;
 }
 
 /// Whether the host must rest after this failure; the rest is written down, so that it survives a restart.
@@ -140,24 +161,4 @@ async fn rest_of(shared: &Shared, host: HostId, failure: &Failure) -> Option<Res
         HostPause { host: shared.host(host).name.clone(), until: since.after(length), since, reason: reason.clone() };
     shared.write(vec![Write::Pause(pause)], Durability::Process).await;
     Some(Rest { length, reason })
-}
-
-/// The host has a picture that changed while it was sent: its owner may want it gone.
-fn log_orphan(job: &Job, links: &Links) {
-    emit(
-        Event::JobCancelled,
-        &Fields {
-            job: Some(job.id),
-            service: Some(&job.host),
-            file: Some(&job.name),
-            url: Some(&links.url),
-            ..Fields::default()
-        },
-        format_args!(
-            "{} changed while it was being sent; {} has a copy that is not published: {}",
-            shown(&job.name),
-            job.host,
-            links.url
-        ),
-    );
 }

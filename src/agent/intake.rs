@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::recorder::Finished;
-use super::shared::{FolderId, Note, Shared};
+use super::shared::{FolderId, Kept, Note, Shared};
 use super::verdict::End;
 use crate::clock::WallTime;
-use crate::inspect::{self, Refused};
+use crate::inspect::{self, Inspected, Refused};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, ImageFacts, Job, JobId, Phase, Stage};
 use crate::ledger::{Durability, Write};
 use crate::schedule::HostId;
@@ -62,7 +62,13 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
                     let _ = shared.notes.send(Note::Scanned(folder)).await;
                 }
             }
-            Feed::State(state) => log_state(&shared.config.folders[folder.0].path, &state),
+            Feed::State(state) => {
+                log_state(&shared.config.folders[folder.0].path, &state);
+                if matches!(state, WatchState::Absent { .. }) {
+                    // Nobody waits for what is not there.
+                    let _ = shared.notes.send(Note::Scanned(folder)).await;
+                }
+            }
             Feed::Overflow => emit(
                 Event::WatchOverflow,
                 &Fields { folder: Some(&shared.config.folders[folder.0].path), ..Fields::default() },
@@ -94,8 +100,8 @@ fn log_state(folder: &Path, state: &WatchState) {
 /// One settled file: known already, refused, or a job.
 async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: OwnedSemaphorePermit) {
     match consider(shared, folder, &settled).await {
-        Verdict::Queue(job) => {
-            let note = Note::Arrived { job, folder, place };
+        Verdict::Queue(job, content) => {
+            let note = Note::Arrived { job, folder, place, content };
             if shared.notes.send(note).await.is_ok() {
                 return;
             }
@@ -122,13 +128,17 @@ async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: Own
 
 /// What to do with a settled file.
 enum Verdict {
-    Queue(Box<Job>),
+    Queue(Box<Job>, Option<Kept>),
     Refuse(Box<Job>, Failure),
     Leave { look_again: bool },
 }
 
 async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdict {
+    let asked = shared.folders[folder.0].in_place.load(Ordering::Relaxed);
     let known = loop {
+        if !asked {
+            break None;
+        }
         match shared.ledger.at_path(settled.path.clone()).await {
             Ok(known) => break known,
             Err(error) => {
@@ -145,7 +155,7 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdi
     }
     let mut job = new_job(shared, folder, settled);
     match inspect_file(shared, settled.path.clone(), settled.fingerprint, folder).await {
-        Ok(image) => {
+        Ok(Inspected { image, content, .. }) => {
             if let Some(known) = known.filter(|known| known.image.is_some_and(|old| old.hash == image.hash)) {
                 // Touched, copied over itself, or found again after the ledger was rebuilt: the content is known.
                 let same = Job { fingerprint: settled.fingerprint, ..known };
@@ -156,9 +166,9 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdi
             if let Some(failure) = refused_by_host(shared, folder, &job, image) {
                 return Verdict::Refuse(Box::new(job), failure);
             }
-            shared.write(vec![Write::Put(Box::new(job.clone()))], Durability::Process).await;
+            // Not yet in the ledger: until an attempt begins the file in the drop folder is all there is to know.
             log_queued(&job);
-            Verdict::Queue(Box::new(job))
+            Verdict::Queue(Box::new(job), content.and_then(|content| Kept::try_new(shared, content)))
         }
         Err(Refused::Changed) => Verdict::Leave { look_again: true },
         Err(Refused::Vanished) => Verdict::Leave { look_again: false },
@@ -178,12 +188,12 @@ async fn inspect_file(
     path: std::path::PathBuf,
     fingerprint: Fingerprint,
     folder: FolderId,
-) -> Result<ImageFacts, Refused> {
+) -> Result<Inspected, Refused> {
     let max_bytes = shared.config.folders[folder.0].max_bytes;
     let _turn = shared.inspectors.acquire().await;
     let inspected = tokio::task::spawn_blocking(move || inspect::inspect(&path, fingerprint, max_bytes)).await;
     match inspected {
-        Ok(result) => result.map(|(image, _warning)| image),
+        Ok(result) => result,
         Err(join) => Err(Refused::Io(std::io::Error::other(join))),
     }
 }
@@ -354,15 +364,15 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         },
         format_args!("{} is queued again for {}", shown(&job.name), job.host),
     );
-    let _ = shared.notes.send(Note::Arrived { job: Box::new(job), folder, place }).await;
+    let _ = shared.notes.send(Note::Arrived { job: Box::new(job), folder, place, content: None }).await;
 }
 
 /// The file was touched or edited while it rested.
 async fn reinspect(shared: &Shared, folder: FolderId, job: &mut Job, now: Fingerprint) -> Option<Failure> {
     match inspect_file(shared, job.path.clone(), now, folder).await {
-        Ok(image) => {
+        Ok(inspected) => {
             job.fingerprint = now;
-            job.image = Some(image);
+            job.image = Some(inspected.image);
             None
         }
         Err(refused) => {

@@ -45,7 +45,7 @@ use crate::telemetry::{Event, Fields, emit};
 use crate::watch::{BadPattern, Busy, FolderFeed, Ignore};
 use pool::Pool;
 use recorder::{Desk, RESULTS, Recorder};
-use shared::{Counts, FolderId, FolderSlot, HostSlot, NOTES, Shared};
+use shared::{Counts, FolderId, FolderSlot, HostSlot, KEPT_BYTES, NOTES, Shared};
 
 /// How many files are looked at at the same time: hashing is bound by the disk and by two or four cores, and the network
 /// needs its share of them.
@@ -151,7 +151,8 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     }
     let desk = Desk::new(config.folders.clone());
     let recovered = recovery::recover(&shared, desk, setup.rebuild).await?;
-    let recorder = Recorder::new(Arc::clone(&shared), recovered.desk, recovered.seq, recovered.outstanding);
+    let pauses = recovered.pauses.clone();
+    let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
     for (index, feed) in feeds.into_iter().enumerate() {
         shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), FolderId(index), feed));
@@ -161,7 +162,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     }
     let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows(&config, &shared));
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
-    pool.rest_as_before(recovered.pauses);
+    pool.rest_as_before(pauses);
     pool.run(shutdown).await;
     // Every attempt has ended: nobody else sends results.
     shared.close_results();
@@ -226,7 +227,13 @@ fn build(
         let ignore = Ignore::new(folder, own_places(config))?;
         let feed = FolderFeed::new(folder, ignore, busy.clone(), setup.clock.clone());
         let host = HostId(names.iter().position(|name| *name == folder.host).unwrap_or_default());
-        folders.push(FolderSlot { host, busy, hints: feed.hints(), blocked: watch::Sender::new(None) });
+        folders.push(FolderSlot {
+            host,
+            busy,
+            hints: feed.hints(),
+            in_place: AtomicBool::new(true),
+            blocked: watch::Sender::new(None),
+        });
         feeds.push(feed);
     }
     let claimed_once = hosts.iter().map(|_| AtomicBool::new(false)).collect();
@@ -243,6 +250,7 @@ fn build(
         cut: CancellationToken::new(),
         tracker: TaskTracker::new(),
         inspectors: Semaphore::new(INSPECTORS),
+        kept: Arc::new(Semaphore::new(KEPT_BYTES)),
         open: AtomicU64::new(0),
         counts: Counts::default(),
         claimed_once,

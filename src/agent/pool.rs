@@ -11,9 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{self, Attempt};
-use super::shared::{FolderId, Note, Rest, Shared};
+use super::shared::{FolderId, Kept, Note, Rest, Shared};
 use super::status;
 use crate::clock::{WallTime, human};
+use crate::config::Dedupe;
 use crate::control::{Request, Requests};
 use crate::host::Progress;
 use crate::job::{Job, JobId};
@@ -47,6 +48,7 @@ pub(super) struct Running {
 struct Queued {
     job: Box<Job>,
     folder: FolderId,
+    content: Option<Kept>,
     /// Given back when the job starts.
     _place: OwnedSemaphorePermit,
 }
@@ -161,10 +163,11 @@ impl Pool {
             let _ = timeout(CUT_GRACE, self.until_idle()).await;
         }
         self.shared.cut.cancel();
-        // What is in the queue is given back, so that the next start need not wonder.
+        // What was claimed from the ledger is given back; fresh files lie in the drop folder and are found again.
         let now = self.shared.clock.now();
+        let claimed = self.queued.drain().filter(|(_, queued)| queued.job.attempts > 0);
         let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..*queued.job }));
-        let writes: Vec<Write> = self.queued.drain().map(|(_, queued)| back(queued)).collect();
+        let writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
         if !writes.is_empty() {
             let _ = self.shared.ledger.write(writes, Durability::Process).await;
         }
@@ -191,7 +194,9 @@ impl Pool {
 
     fn note(&mut self, note: Note) {
         match note {
-            Note::Arrived { job, folder, place } => self.arrived(job, folder, place),
+            Note::Arrived { job, folder, place, content } => {
+                self.arrived(Queued { job, folder, content, _place: place });
+            }
             Note::Ended { job, succeeded, rest } => self.ended(job, succeeded, rest),
             Note::Recorded(job) => {
                 self.shared.open.fetch_sub(1, Ordering::Relaxed);
@@ -205,12 +210,12 @@ impl Pool {
         }
     }
 
-    fn arrived(&mut self, job: Box<Job>, folder: FolderId, place: OwnedSemaphorePermit) {
-        let host = self.shared.folders[folder.0].host;
-        let dedupe = self.shared.config.folders[folder.0].dedupe;
-        let content = job.image.map(|image| image.hash).filter(|_| dedupe != crate::config::Dedupe::Upload);
-        let ready = Ready { job: job.id, host, content };
-        self.queued.insert(job.id, Queued { job, folder, _place: place });
+    fn arrived(&mut self, queued: Queued) {
+        let host = self.shared.folders[queued.folder.0].host;
+        let dedupe = self.shared.config.folders[queued.folder.0].dedupe;
+        let content = queued.job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
+        let ready = Ready { job: queued.job.id, host, content };
+        self.queued.insert(ready.job, queued);
         self.handle(Input::Ready(ready));
     }
 
@@ -307,11 +312,11 @@ impl Pool {
     }
 
     fn start(&mut self, id: JobId, worker: usize) {
-        let Some(Queued { job, folder, .. }) = self.queued.remove(&id) else { return };
+        let Some(Queued { job, folder, content, .. }) = self.queued.remove(&id) else { return };
         let host = self.shared.folders[folder.0].host;
         let progress = Arc::new(Progress::new());
         self.running.insert(id, Running { name: job.name.clone(), host, progress: Arc::clone(&progress) });
-        let attempt = Attempt { job: *job, folder, host, worker, progress };
+        let attempt = Attempt { job: *job, folder, host, worker, progress, content };
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(attempt::run(shared, attempt));
     }
@@ -336,7 +341,7 @@ impl Pool {
 
     /// Ready: every folder that is there has been scanned once.
     fn perhaps_ready(&mut self) {
-        if self.ready || !self.all_scanned_or_absent() {
+        if self.ready || !self.all_scanned() {
             return;
         }
         self.ready = true;
@@ -349,14 +354,15 @@ impl Pool {
         );
     }
 
-    fn all_scanned_or_absent(&self) -> bool {
-        self.scanned.iter().zip(&self.shared.folders).all(|(scanned, slot)| *scanned || status::is_absent(slot))
+    /// Every folder was scanned once, or is not there.
+    fn all_scanned(&self) -> bool {
+        self.scanned.iter().all(|scanned| *scanned)
     }
 
     /// Nothing is settling, queued, in flight or unrecorded, and nothing is due.
     fn is_drained(&self) -> bool {
         let now = self.shared.clock.now();
-        self.all_scanned_or_absent()
+        self.all_scanned()
             && self.shared.claimed_once.iter().all(|claimed| claimed.load(Ordering::Relaxed))
             && self.shared.open.load(Ordering::Relaxed) == 0
             && self.running.is_empty()

@@ -10,16 +10,18 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::recovery::Recovered;
 use super::shared::{FolderId, Note, Shared};
 use super::verdict::{self, End, Recorded, Verdict};
 use crate::clock::{WallTime, human};
-use crate::config::{After, Dedupe, Folder};
-use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, Outcome, Stage};
+use crate::config::{After, Cooldown, Dedupe, Folder};
+use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Links, Outcome, Stage};
 use crate::ledger::{Durability, Write};
 use crate::record::manifest::{Manifest, Repaired};
 use crate::record::{Record, RecordError, Status, sidecar};
@@ -67,6 +69,45 @@ pub(super) struct Entry {
     pub(super) failure: Option<Failure>,
 }
 
+/// What became of a batch, before anything is written.
+#[derive(Debug, Default)]
+struct Decided {
+    /// For the manifest.
+    entries: Vec<Entry>,
+    /// For the ledger, without the entries.
+    writes: Vec<Write>,
+    /// Jobs that end here: id, folder, path, and whether the path is to be looked at again.
+    released: Vec<(JobId, FolderId, PathBuf, bool)>,
+}
+
+/// What lies where a job's file lay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The file, untouched.
+    Same,
+    /// Something else: it was written to or replaced.
+    Other,
+    /// Nothing.
+    Gone,
+}
+
+fn find(job: &Job) -> Found {
+    match std::fs::symlink_metadata(&job.path) {
+        Ok(now) if Fingerprint::of(&now) == job.fingerprint => Found::Same,
+        Ok(_) => Found::Other,
+        Err(_) => Found::Gone,
+    }
+}
+
+/// The end of an attempt whose file was written to meanwhile: no link is published (R12).
+fn changed(end: End) -> End {
+    match end {
+        End::Outcome(Outcome::Uploaded(links)) => End::Outcome(Outcome::Changed { links: Some(links) }),
+        End::Known(_) => End::Outcome(Outcome::Changed { links: None }),
+        end => end,
+    }
+}
+
 /// The blocking half: manifests and files.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -92,17 +133,61 @@ impl Desk {
         Ok(())
     }
 
+    /// What follows from each end, where the files go, and what the manifest will say.
+    fn decide(&self, finished: Vec<Finished>, now: WallTime, mut seq: u64, cooldown: &Cooldown) -> Decided {
+        let mut decided = Decided::default();
+        let mut taken = HashSet::new();
+        for Finished { job, folder, end, took, worker } in finished {
+            let found = find(&job);
+            let end = if found == Found::Other { changed(end) } else { end };
+            let (id, path, known) = (job.id, job.path.clone(), matches!(end, End::Known(_)));
+            if let End::Outcome(Outcome::Changed { links }) = &end {
+                log_changed(&job, links.as_ref());
+            }
+            match verdict::decide(job, end, now, cooldown, super::shared::jitter()) {
+                Ok(Verdict::Record(recorded)) => {
+                    seq += 1;
+                    let target = self.target(folder, &recorded.job, found, &mut taken);
+                    let config = &self.folders[folder.0];
+                    let record = build_record(&recorded, seq, now, took, config, target.as_deref());
+                    decided.entries.push(Entry {
+                        job: Job { record: Some(record.json()), pending: true, ..recorded.job },
+                        folder,
+                        record,
+                        from: path,
+                        target,
+                        perhaps_written: false,
+                        wants_line: !(known && config.dedupe == Dedupe::Skip),
+                        line_done: false,
+                        took,
+                        worker,
+                        failure: recorded.failure,
+                    });
+                }
+                Ok(Verdict::Forget { look_again }) => {
+                    decided.writes.push(Write::Remove(id));
+                    decided.released.push((id, folder, path, look_again));
+                }
+                Ok(Verdict::GiveBack(job)) => {
+                    decided.writes.push(Write::Put(job));
+                    decided.released.push((id, folder, path, false));
+                }
+                Err(error) => trouble("a job is not where it should be (a bug)", &error),
+            }
+        }
+        decided
+    }
+
     /// Where the file of a job goes, if it is still there and goes anywhere.
-    fn target(&self, folder: FolderId, job: &Job, taken: &mut HashSet<PathBuf>) -> Option<PathBuf> {
+    fn target(&self, folder: FolderId, job: &Job, found: Found, taken: &mut HashSet<PathBuf>) -> Option<PathBuf> {
         let config = &self.folders[folder.0];
-        let there = std::fs::symlink_metadata(&job.path).is_ok_and(|now| Fingerprint::of(&now) == job.fingerprint);
         let dir = match job.stage {
             Stage::Uploaded | Stage::Done if config.after == After::Move => &config.done,
             Stage::Cooling => &config.retry,
             Stage::Failed => &config.failed,
             Stage::Uploaded | Stage::Done | Stage::Waiting | Stage::Started => return None,
         };
-        if !there {
+        if found != Found::Same {
             return None;
         }
         if job.path.starts_with(dir) {
@@ -182,9 +267,9 @@ impl Desk {
         if config.after == After::Delete && entry.job.stage == Stage::Uploaded {
             delete_if_unchanged(&entry.job);
         }
-        let left = entry.job.path != entry.from || !entry.from.exists();
-        if left && !entry.from.starts_with(&config.done) {
-            // The sidecar of an earlier outcome lies where the file lay.
+        // The sidecar of an earlier outcome lies where the file lay.
+        let rested = entry.from.starts_with(&config.retry) || entry.from.starts_with(&config.failed);
+        if rested && entry.job.path != entry.from {
             let _ = sidecar::remove_if_of(&entry.from, entry.job.id);
         }
     }
@@ -237,17 +322,22 @@ pub(super) struct Recorder {
     seq: u64,
     /// In the ledger, not yet in their folder's manifest.
     outstanding: Vec<Entry>,
+    /// Answers of hosts that an earlier life wrote down and did not come to record.
+    answered: Vec<Finished>,
 }
 
 impl Recorder {
-    /// A recorder that gives the numbers above `seq`.
-    pub(super) fn new(shared: Arc<Shared>, desk: Desk, seq: u64, outstanding: Vec<Entry>) -> Self {
-        Self { shared, desk: Some(desk), seq, outstanding }
+    /// A recorder that first takes up what was recovered.
+    pub(super) fn new(shared: Arc<Shared>, recovered: Recovered) -> Self {
+        let Recovered { desk, seq, outstanding, answered, .. } = recovered;
+        Self { shared, desk: Some(desk), seq, outstanding, answered }
     }
 
     /// Records until every sender is gone and everything is written; gives up on what cannot be written then, which the
     /// ledger knows and the next start finishes.
     pub(super) async fn run(mut self, mut results: mpsc::Receiver<Finished>) {
+        let answered = std::mem::take(&mut self.answered);
+        self.record(answered).await;
         let mut batch = Vec::with_capacity(BATCH);
         let mut again = Instant::now();
         loop {
@@ -272,75 +362,23 @@ impl Recorder {
     }
 
     async fn record(&mut self, finished: Vec<Finished>) {
-        let now = self.shared.clock.now();
-        let mut writes = Vec::with_capacity(finished.len());
-        let mut released = Vec::new();
-        let mut decided = Vec::with_capacity(finished.len());
-        for one in finished {
-            let jitter = super::shared::jitter();
-            let changed = matches!(&one.end, End::Outcome(Outcome::Changed { .. }));
-            let known = matches!(one.end, End::Known(_));
-            match verdict::decide(one.job.clone(), one.end, now, &self.shared.config.cooldown, jitter) {
-                Ok(Verdict::Record(recorded)) => decided.push((*recorded, one.folder, one.took, one.worker, known)),
-                Ok(Verdict::Forget { look_again }) => {
-                    writes.push(Write::Remove(one.job.id));
-                    log_forgotten(&one.job, changed);
-                    released.push((one.job.id, one.folder, one.job.path, look_again));
-                }
-                Ok(Verdict::GiveBack(job)) => {
-                    released.push((job.id, one.folder, job.path.clone(), false));
-                    writes.push(Write::Put(job));
-                }
-                Err(error) => trouble("a job is not where it should be (a bug)", &error),
-            }
+        if finished.is_empty() {
+            return;
         }
-        let entries = self.plan(decided, now).await;
-        writes.extend(entries.iter().map(|entry| Write::Put(Box::new(entry.job.clone()))));
+        let (now, seq, cooldown) = (self.shared.clock.now(), self.seq, self.shared.config.cooldown.clone());
+        let decided = self.at_the_desk(move |desk| desk.decide(finished, now, seq, &cooldown)).await;
+        self.seq = decided.entries.iter().map(|entry| entry.record.seq).max().unwrap_or(seq);
+        let mut writes = decided.writes;
+        // The answers of hosts are in the ledger already; this write makes them durable too.
+        let unwritten = decided.entries.iter().filter(|entry| entry.record.status != Status::Uploaded);
+        writes.extend(unwritten.map(|entry| Write::Put(Box::new(entry.job.clone()))));
+        // No number is used twice, wherever a crash comes.
+        writes.push(Write::Seq(self.seq));
         self.shared.write(writes, Durability::Power).await;
-        for (job, folder, path, look_again) in released {
+        for (job, folder, path, look_again) in decided.released {
             self.release(job, folder, &path, look_again).await;
         }
-        self.file(entries).await;
-    }
-
-    /// Chooses the places and builds the records.
-    async fn plan(
-        &mut self,
-        decided: Vec<(Recorded, FolderId, Duration, Option<usize>, bool)>,
-        now: WallTime,
-    ) -> Vec<Entry> {
-        let mut seq = self.seq;
-        let entries = self
-            .at_the_desk(move |desk| {
-                let mut taken = HashSet::new();
-                let mut entries = Vec::with_capacity(decided.len());
-                for (recorded, folder, took, worker, known) in decided {
-                    seq += 1;
-                    let config = &desk.folders[folder.0];
-                    let wants_line = !(known && config.dedupe == Dedupe::Skip);
-                    let target = desk.target(folder, &recorded.job, &mut taken);
-                    let from = recorded.job.path.clone();
-                    let record = build_record(&recorded, seq, now, took, config, target.as_deref());
-                    let job = Job { record: Some(record.json()), pending: true, ..recorded.job };
-                    entries.push(Entry {
-                        job,
-                        folder,
-                        record,
-                        from,
-                        target,
-                        perhaps_written: false,
-                        wants_line,
-                        line_done: false,
-                        took,
-                        worker,
-                        failure: recorded.failure,
-                    });
-                }
-                entries
-            })
-            .await;
-        self.seq = entries.iter().map(|entry| entry.record.seq).max().unwrap_or(self.seq);
-        entries
+        self.file(decided.entries).await;
     }
 
     /// Manifest, sidecars, moves, and the word `done`.
@@ -374,6 +412,9 @@ impl Recorder {
         self.shared.write(writes, Durability::Process).await;
         for entry in done {
             log_recorded(&self.shared.config.folders[entry.folder.0], &entry);
+            if entry.job.path == entry.from {
+                self.shared.folders[entry.folder.0].in_place.store(true, Ordering::Relaxed);
+            }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
             if entry.job.stage == Stage::Cooling {
@@ -383,7 +424,7 @@ impl Recorder {
         }
     }
 
-    async fn release(&self, job: crate::job::JobId, folder: FolderId, path: &Path, look_again: bool) {
+    async fn release(&self, job: JobId, folder: FolderId, path: &Path, look_again: bool) {
         let slot = &self.shared.folders[folder.0];
         slot.busy.remove(path);
         if look_again {
@@ -456,23 +497,22 @@ fn log_repair(folder: &Folder, repaired: &Repaired) {
     }
 }
 
-fn log_forgotten(job: &Job, changed: bool) {
-    let fields = Fields {
-        job: Some(job.id),
-        service: Some(&job.host),
-        file: Some(&job.name),
-        folder: Some(&job.folder),
-        ..Fields::default()
-    };
-    if changed {
-        emit(
-            Event::JobCancelled,
-            &fields,
-            format_args!("{} changed while it was being sent; no link is published, it settles anew", shown(&job.name)),
-        );
-    } else {
-        emit(Event::JobCancelled, &fields, format_args!("{} is gone; nothing was published", shown(&job.name)));
-    }
+/// The host may have a picture that is not published: its owner may want it gone.
+fn log_changed(job: &Job, links: Option<&Links>) {
+    let url = links.map(|links| links.url.as_str());
+    let copy = url.map(|url| format!("; {} has a copy that is not published: {url}", job.host)).unwrap_or_default();
+    emit(
+        Event::JobCancelled,
+        &Fields {
+            job: Some(job.id),
+            service: Some(&job.host),
+            file: Some(&job.name),
+            folder: Some(&job.folder),
+            url,
+            ..Fields::default()
+        },
+        format_args!("{} changed while it was being sent and settles anew{copy}", shown(&job.name)),
+    );
 }
 
 /// One log line per outcome.

@@ -7,17 +7,21 @@
 //! | a result with its bookkeeping unfinished | finished: line unless it is there, sidecar, move |
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use super::AgentError;
-use super::recorder::{Desk, Entry};
+use super::recorder::{Desk, Entry, Finished};
 use super::shared::{FolderId, Shared};
-use crate::config::Folder;
-use crate::job::{Event as JobEvent, Job, JobId, Stage};
+use super::verdict::End;
+use crate::config::{After, Folder};
+use crate::job::{Event as JobEvent, Job, JobId, Outcome, Stage};
 use crate::ledger::{Durability, HostPause, Write};
-use crate::record::{Record, rebuild};
+use crate::record::{Record, manifest, rebuild};
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 
 /// How many rows are read or written at a time.
@@ -30,6 +34,8 @@ pub(super) struct Recovered {
     pub(super) seq: u64,
     /// Results whose bookkeeping is to be finished first.
     pub(super) outstanding: Vec<Entry>,
+    /// Answers of hosts that have no line yet.
+    pub(super) answered: Vec<Finished>,
     pub(super) pauses: Vec<HostPause>,
 }
 
@@ -39,7 +45,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
         rebuild_ledger(shared).await?;
     }
     desk = open_manifests(shared, desk).await;
-    let mut outstanding = Vec::new();
+    let (mut outstanding, mut answered) = (Vec::new(), Vec::new());
     let mut after: Option<JobId> = None;
     loop {
         let jobs = shared.ledger.unfinished(after, PAGE).await?;
@@ -47,13 +53,48 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
         after = Some(last.id);
         let mut writes = Vec::new();
         for job in jobs {
-            take_up(shared, job, &mut writes, &mut outstanding);
+            if job.pending {
+                match finish_later(shared, job) {
+                    Some(Unfinished::Entry(entry)) => outstanding.push(*entry),
+                    Some(Unfinished::Answer(finished)) => answered.push(*finished),
+                    None => {}
+                }
+            } else {
+                writes.extend(take_up(shared, job));
+            }
         }
         shared.write(writes, Durability::Process).await;
     }
+    for (config, slot) in shared.config.folders.iter().zip(&shared.folders) {
+        slot.in_place.store(any_in_place(shared, config).await?, Ordering::Relaxed);
+    }
     let seq = shared.ledger.last_seq().await?;
     let pauses = shared.ledger.pauses().await?;
-    Ok(Recovered { desk, seq, outstanding, pauses })
+    Ok(Recovered { desk, seq, outstanding, answered, pauses })
+}
+
+/// Whether files of jobs lie, or will lie, in the drop folder itself.
+async fn any_in_place(shared: &Shared, folder: &Folder) -> Result<bool, AgentError> {
+    if folder.after != After::Move {
+        return Ok(true);
+    }
+    // The paths below a folder are those between it with a slash and with the character after the slash; those below its
+    // own folders are left out.
+    let end = |path: &Path, character: &str| {
+        let mut bytes = path.as_os_str().to_owned();
+        bytes.push(character);
+        PathBuf::from(bytes)
+    };
+    let mut own = [&folder.done, &folder.retry, &folder.failed];
+    own.sort();
+    let mut from = end(&folder.path, "/");
+    for dir in own.into_iter().filter(|dir| dir.starts_with(&folder.path)) {
+        if shared.ledger.any_between(from, dir.clone()).await? {
+            return Ok(true);
+        }
+        from = end(dir, "0");
+    }
+    Ok(shared.ledger.any_between(from, end(&folder.path, "0")).await?)
 }
 
 /// Opens the manifests of the folders that are there, which mends torn last lines.
@@ -72,43 +113,53 @@ async fn open_manifests(shared: &Shared, mut desk: Desk) -> Desk {
     opened.await.expect("opening manifests returns errors and does not panic")
 }
 
-fn take_up(shared: &Arc<Shared>, mut job: Job, writes: &mut Vec<Write>, outstanding: &mut Vec<Entry>) {
-    if job.pending {
-        if let Some(entry) = unfinished_entry(shared, job) {
-            shared.folders[entry.folder.0].busy.insert(entry.from.clone());
-            shared.open.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            outstanding.push(entry);
-        }
-        return;
-    }
+/// A job whose attempt was cut off is queued again.
+fn take_up(shared: &Shared, mut job: Job) -> Option<Write> {
     let was_started = job.stage == Stage::Started;
     if job.advance(JobEvent::GiveBack).is_err() {
         // `uploaded` with nothing pending: the last step was all that was missing.
-        if job.advance(JobEvent::Record).is_ok() {
-            writes.push(Write::Put(Box::new(job)));
-        }
-        return;
+        return job.advance(JobEvent::Record).is_ok().then(|| Write::Put(Box::new(job)));
     }
-    if was_started {
-        job.unknown_outcomes += 1;
-    }
+    job.unknown_outcomes += u32::from(was_started);
     job.not_before = Some(shared.clock.now());
-    writes.push(Write::Put(Box::new(job)));
+    Some(Write::Put(Box::new(job)))
 }
 
-/// A result that may or may not have reached the manifest.
-fn unfinished_entry(shared: &Shared, job: Job) -> Option<Entry> {
+/// Bookkeeping that was interrupted.
+enum Unfinished {
+    /// The record is complete; its line may be in the manifest.
+    Entry(Box<Entry>),
+    /// The host's answer is known and nothing else.
+    Answer(Box<Finished>),
+}
+
+/// What is left to do for a job with a pending record. Its path is nobody else's until then.
+fn finish_later(shared: &Shared, job: Job) -> Option<Unfinished> {
     let folder = shared.folder_of(&job.folder)?;
-    let record = match Record::parse(job.record.as_deref()?.as_bytes()) {
+    let mut record = match Record::parse(job.record.as_deref()?.as_bytes()) {
         Ok(record) => record,
         Err(error) => {
             trouble(&format!("the record of job {} in the ledger cannot be read", job.id), &error);
             return None;
         }
     };
-    let target = record.moved_to.as_ref().map(|moved_to| shared.config.folders[folder.0].path.join(moved_to));
-    let took = std::time::Duration::from_millis(record.duration_ms);
-    Some(Entry {
+    let config = &shared.config.folders[folder.0];
+    shared.folders[folder.0].busy.insert(job.path.clone());
+    shared.open.fetch_add(1, Ordering::Relaxed);
+    let took = Duration::from_millis(record.duration_ms);
+    if record.seq == 0 {
+        match manifest::find(&config.manifest, job.id, |line| line.status == record.status) {
+            Ok(Some(line)) => record = line,
+            // Not there, or the folder is away: the recorder sees to it.
+            _ => {
+                let end = End::Outcome(Outcome::Uploaded(record.links()?));
+                let job = Job { stage: Stage::Started, record: None, pending: false, ..job };
+                return Some(Unfinished::Answer(Box::new(Finished { job, folder, end, took, worker: None })));
+            }
+        }
+    }
+    let target = record.moved_to.as_ref().map(|moved_to| config.path.join(moved_to));
+    Some(Unfinished::Entry(Box::new(Entry {
         from: job.path.clone(),
         job,
         folder,
@@ -120,7 +171,7 @@ fn unfinished_entry(shared: &Shared, job: Job) -> Option<Entry> {
         took,
         worker: None,
         failure: None,
-    })
+    })))
 }
 
 /// Fills an empty ledger from the manifests of all folders that are there. Until that is done nothing may be sent: a

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +28,10 @@ pub(super) const NOTES: usize = 256;
 /// room again, seldom enough that a full disk is not hammered.
 const LEDGER_AGAIN: Duration = Duration::from_secs(1);
 
+/// How many bytes of queued files are kept in memory in all: enough that workers on a fast network find their next files
+/// read, little against the limits of a small server.
+pub(super) const KEPT_BYTES: usize = 16 << 20;
+
 /// Which drop folder: an index into [`Config::folders`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FolderId(pub(super) usize);
@@ -35,15 +40,31 @@ pub(super) struct FolderId(pub(super) usize);
 #[derive(Debug)]
 pub(super) enum Note {
     /// A job for the queue. It holds its place there.
-    Arrived { job: Box<Job>, folder: FolderId, place: tokio::sync::OwnedSemaphorePermit },
+    Arrived { job: Box<Job>, folder: FolderId, place: OwnedSemaphorePermit, content: Option<Kept> },
     /// An attempt is over.
     Ended { job: JobId, succeeded: bool, rest: Option<Rest> },
     /// The outcome of a job is on record.
     Recorded(JobId),
-    /// A folder was scanned for the first time.
+    /// A folder was scanned for the first time, or is not there.
     Scanned(FolderId),
     /// Somebody wants to know whether everything is done (`--once`).
     Checkpoint,
+}
+
+/// The content of a small file, kept from its inspection so that it need not be read a second time. Counts against
+/// [`KEPT_BYTES`] until it is dropped.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) content: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+impl Kept {
+    /// `None` when enough is kept already: then the file is read again when its turn comes.
+    pub(super) fn try_new(shared: &Shared, content: Bytes) -> Option<Self> {
+        let share = Arc::clone(&shared.kept).try_acquire_many_owned(u32::try_from(content.len()).ok()?).ok()?;
+        Some(Self { content, _share: share })
+    }
 }
 
 /// A host must rest.
@@ -72,6 +93,9 @@ pub(super) struct FolderSlot {
     pub(super) host: HostId,
     pub(super) busy: Busy,
     pub(super) hints: Hints,
+    /// Files of jobs may lie in the drop folder itself: kept ones, and those that could not be moved. Only then a settled
+    /// file can belong to a known job and the ledger has to be asked.
+    pub(super) in_place: AtomicBool,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
 }
@@ -102,6 +126,8 @@ pub(super) struct Shared {
     pub(super) tracker: TaskTracker,
     /// Looks at files at the same time: the disk's parallelism, not the network's.
     pub(super) inspectors: Semaphore,
+    /// Bytes that may be kept yet.
+    pub(super) kept: Arc<Semaphore>,
     /// Files between settling and record.
     pub(super) open: AtomicU64,
     pub(super) counts: Counts,
@@ -136,9 +162,6 @@ impl Shared {
     /// Writes to the ledger and does not give up: while it fails, the pool is blocked and says so once. Gives up only when
     /// running attempts are cut at shutdown: the next start finds what is there.
     pub(super) async fn write(&self, writes: Vec<Write>, durability: Durability) {
-        if writes.is_empty() {
-            return;
-        }
         loop {
             match self.ledger.write(writes.clone(), durability).await {
                 Ok(()) => return self.ledger_is_well(),

@@ -18,14 +18,9 @@ use crate::job::{Event as JobEvent, Job, Stage};
 use crate::ledger::{Census, Durability, Write};
 use crate::schedule::HostId;
 use crate::telemetry::shown;
-use crate::watch::WatchState;
 
 /// How many jobs `retry --all` takes from the ledger at a time.
 const PAGE: usize = 256;
-
-pub(super) fn is_absent(slot: &FolderSlot) -> bool {
-    matches!(slot.hints.status().watch, WatchState::Absent { .. })
-}
 
 /// No file changed within `patience` and is still incomplete.
 pub(super) fn nothing_settles(slot: &FolderSlot, now: WallTime, patience: Duration) -> bool {
@@ -60,7 +55,7 @@ fn add_counts(folder: &mut FolderStatus, census: &[Census]) {
         };
         *counter += row.count;
         if open && row.count > 0 {
-            folder.oldest_open_at = Some(folder.oldest_open_at.map_or(row.oldest, |oldest| oldest.min(row.oldest)));
+            folder.oldest_open_at = [folder.oldest_open_at, row.oldest].into_iter().flatten().min();
         }
     }
 }

@@ -8,16 +8,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::job::{Fingerprint, ImageKind};
+use crate::job::{Fingerprint, ImageKind, WHOLE_FILE_LIMIT};
 
-/// Up to this size a file is read at once and kept in memory for the attempt: measured, streaming small files from disk
-/// costs half of the speed. Eight workers hold at most 8 MiB.
-pub const WHOLE_FILE_LIMIT: u64 = 1 << 20;
-
-/// An open file on its way to a host.
+/// A file on its way to a host: open, or all of it in memory.
 #[derive(Debug)]
 pub struct Source {
-    file: File,
+    /// None if the content was read by somebody else.
+    file: Option<File>,
     len: u64,
     /// The name for the wire: no path, no control characters, Unicode NFC.
     name: String,
@@ -33,19 +30,25 @@ impl Source {
     pub fn open(path: &Path, name: String, kind: ImageKind) -> io::Result<(Self, Fingerprint)> {
         let file = File::open(path)?;
         let fingerprint = Fingerprint::of(&file.metadata()?);
-        let mut source = Self { file, len: fingerprint.len, name, kind, whole: None };
+        let mut source = Self { file: Some(file), len: fingerprint.len, name, kind, whole: None };
         if source.len <= WHOLE_FILE_LIMIT {
             source.whole = Some(Bytes::from(source.read(0, usize::try_from(source.len).unwrap_or(usize::MAX))?));
         }
         Ok((source, fingerprint))
     }
 
-    /// The fingerprint of the open file now. Blocking, but only a system call.
+    /// A file whose content is in memory already.
+    #[must_use]
+    pub fn in_memory(content: Bytes, name: String, kind: ImageKind) -> Self {
+        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content) }
+    }
+
+    /// The fingerprint of the open file now; `None` without one. Blocking, but only a system call.
     ///
     /// # Errors
     /// What the system says.
-    pub fn fingerprint(&self) -> io::Result<Fingerprint> {
-        Ok(Fingerprint::of(&self.file.metadata()?))
+    pub fn fingerprint(&self) -> io::Result<Option<Fingerprint>> {
+        self.file.as_ref().map(|file| Ok(Fingerprint::of(&file.metadata()?))).transpose()
     }
 
     /// Length in bytes as it was when the file was opened: what is announced and sent.
@@ -83,8 +86,14 @@ impl Source {
     /// # Errors
     /// `UnexpectedEof` when the file has become shorter, else what the system says.
     pub fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        if let Some(whole) = &self.whole {
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let part = from.checked_add(len).and_then(|to| whole.get(from..to));
+            return part.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        }
+        let file = self.file.as_ref().expect("what is not in memory is open");
         let mut buffer = vec![0; len];
-        self.file.read_exact_at(&mut buffer, offset)?;
+        file.read_exact_at(&mut buffer, offset)?;
         Ok(buffer)
     }
 }

@@ -6,10 +6,9 @@
 //!
 //! Sources: ITU-T T.81 B.1 (JPEG), W3C PNG 5.3 and 11.2.5, GIF89a, RFC 9649 (WebP), ISO/IEC 14496-12 4.2 (boxes).
 
-use std::fs::File;
 use std::io;
 
-use super::read_at;
+use super::{Content, read_at};
 use crate::job::ImageKind;
 use crate::settle::End;
 
@@ -27,7 +26,7 @@ const MAX_WALK: u64 = 64 << 20;
 const STEP: usize = 64 << 10;
 
 /// Whether the end of this image of `len` bytes is there.
-pub(super) fn of(file: &File, len: u64, kind: ImageKind) -> io::Result<End> {
+pub(super) fn of(file: &Content, len: u64, kind: ImageKind) -> io::Result<End> {
     match kind {
         ImageKind::Jpeg => jpeg(file, len),
         ImageKind::Png => png(file, len),
@@ -40,14 +39,14 @@ pub(super) fn of(file: &File, len: u64, kind: ImageKind) -> io::Result<End> {
 }
 
 /// The last bytes of the file and where they begin.
-fn tail(file: &File, len: u64) -> io::Result<(u64, Vec<u8>)> {
+fn tail(file: &Content, len: u64) -> io::Result<(u64, Vec<u8>)> {
     let start = len.saturating_sub(TAIL as u64);
     Ok((start, read_at(file, start, TAIL)?))
 }
 
 /// `FF D9` after the first scan has begun. Not before: the preview in the metadata has an end marker of its own, and a
 /// copy that has come just so far is not complete.
-fn jpeg(file: &File, len: u64) -> io::Result<End> {
+fn jpeg(file: &Content, len: u64) -> io::Result<End> {
     let Some(scan) = first_scan(file)? else { return Ok(End::Missing) };
     let (start, bytes) = tail(file, len)?;
     let from = usize::try_from(scan.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());
@@ -60,7 +59,7 @@ fn jpeg(file: &File, len: u64) -> io::Result<End> {
 }
 
 /// Where the data of the first scan begins; `None` if the segments end before.
-fn first_scan(file: &File) -> io::Result<Option<u64>> {
+fn first_scan(file: &Content) -> io::Result<Option<u64>> {
     let mut at = 2;
     for _ in 0..MAX_PARTS {
         let header = read_at(file, at, 4)?;
@@ -81,7 +80,7 @@ fn first_scan(file: &File) -> io::Result<Option<u64>> {
 }
 
 /// `Unknown` if the two bytes occur from `from` to `to`, or it would take too long to find out; else `Missing`.
-fn search(file: &File, from: u64, to: u64, marker: [u8; 2]) -> io::Result<End> {
+fn search(file: &Content, from: u64, to: u64, marker: [u8; 2]) -> io::Result<End> {
     if to.saturating_sub(from) > MAX_WALK {
         return Ok(End::Unknown);
     }
@@ -101,21 +100,21 @@ fn search(file: &File, from: u64, to: u64, marker: [u8; 2]) -> io::Result<End> {
 }
 
 /// The `IEND` chunk with its length and checksum, which never vary.
-fn png(file: &File, len: u64) -> io::Result<End> {
+fn png(file: &Content, len: u64) -> io::Result<End> {
     const IEND: [u8; 12] = [0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xAE, 0x42, 0x60, 0x82];
     let (_, bytes) = tail(file, len)?;
     Ok(if bytes.windows(IEND.len()).any(|window| window == IEND) { End::Complete } else { End::Missing })
 }
 
 /// The length that the RIFF header announces; the file is padded to an even one.
-fn webp(file: &File, len: u64) -> io::Result<End> {
+fn webp(file: &Content, len: u64) -> io::Result<End> {
     let head = read_at(file, 4, 4)?;
     let Some(announced) = head.first_chunk::<4>() else { return Ok(End::Missing) };
     Ok(if len >= 8 + u64::from(u32::from_le_bytes(*announced)) { End::Complete } else { End::Missing })
 }
 
 /// The length that the header announces; some writers leave it zero or write something shorter.
-fn bmp(file: &File, len: u64) -> io::Result<End> {
+fn bmp(file: &Content, len: u64) -> io::Result<End> {
     let head = read_at(file, 2, 4)?;
     let Some(announced) = head.first_chunk::<4>() else { return Ok(End::Missing) };
     Ok(match len.cmp(&u64::from(u32::from_le_bytes(*announced))) {
@@ -126,7 +125,7 @@ fn bmp(file: &File, len: u64) -> io::Result<End> {
 }
 
 /// Boxes, one behind the other, that end exactly where the file does.
-fn boxes(file: &File, len: u64) -> io::Result<End> {
+fn boxes(file: &Content, len: u64) -> io::Result<End> {
     let mut at: u64 = 0;
     for _ in 0..MAX_PARTS {
         if at == len {
@@ -155,7 +154,7 @@ fn boxes(file: &File, len: u64) -> io::Result<End> {
 }
 
 /// The blocks from the header to the trailer `3B`.
-fn gif(file: &File, len: u64) -> io::Result<End> {
+fn gif(file: &Content, len: u64) -> io::Result<End> {
     if len > MAX_WALK {
         return Ok(End::Unknown);
     }
@@ -171,7 +170,7 @@ fn gif(file: &File, len: u64) -> io::Result<End> {
 
 /// A walk over the blocks of a GIF, reading a piece at a time.
 struct Blocks<'a> {
-    file: &'a File,
+    file: &'a Content,
     /// Where the piece begins in the file.
     offset: u64,
     bytes: Vec<u8>,

@@ -69,7 +69,7 @@ fn end_of(bytes: &[u8]) -> End {
 fn inspected(bytes: &[u8]) -> Result<(ImageFacts, Option<Warning>), Refused> {
     let dropped = dropped(bytes);
     let fingerprint = look(&dropped.path).expect("reads").expect("a file").fingerprint;
-    inspect(&dropped.path, fingerprint, 1 << 20)
+    inspect(&dropped.path, fingerprint, 1 << 20).map(|found| (found.image, found.warning))
 }
 
 #[test]

@@ -56,6 +56,7 @@ pub(super) async fn every_promise<L: Ledger>(mut fresh: impl FnMut() -> L) {
     a_known_content_is_linked_only_on_its_host(&fresh()).await;
     the_census_counts_and_forgets(&fresh()).await;
     the_sequence_never_goes_back(&fresh()).await;
+    files_between_two_paths_are_seen(&fresh()).await;
     pauses_are_kept_and_replaced(&fresh()).await;
     writes_apply_in_order_even_if_nobody_awaits_them(&fresh()).await;
 }
@@ -161,16 +162,30 @@ async fn the_census_counts_and_forgets(ledger: &dyn Ledger) {
         let mut found = census.into_iter().filter(|entry| entry.folder.as_os_str() == folder && entry.stage == stage);
         let entry = found.next();
         assert!(found.next().is_none());
-        entry.map(|entry| (entry.count, entry.oldest.millis()))
+        entry.map(|entry| (entry.count, entry.oldest.map_or(0, WallTime::millis)))
     };
     assert_eq!(count("/drop", Stage::Waiting).await, Some((2, 500)));
     assert_eq!(count("/other", Stage::Waiting).await, Some((1, 1_000)));
     first.stage = Stage::Done;
     put(ledger, &[&first]).await;
     assert_eq!(count("/drop", Stage::Waiting).await, Some((1, 500)));
-    assert_eq!(count("/drop", Stage::Done).await, Some((1, 1_000)));
+    assert_eq!(count("/drop", Stage::Done).await, Some((1, 0)), "how old finished jobs are is not asked");
     ledger.write(vec![Write::Remove(second.id)], Durability::Process).await.expect("removed");
     assert_eq!(count("/drop", Stage::Waiting).await, None);
+}
+
+async fn files_between_two_paths_are_seen(ledger: &dyn Ledger) {
+    let job = Job { path: PathBuf::from("/drop/m/x.jpg"), ..some_job() };
+    put(ledger, &[&job]).await;
+    for (from, to, expected) in [
+        ("/drop/", "/drop0", true),
+        ("/drop/m", "/drop/m0", true),
+        ("/drop/n", "/drop0", false),
+        ("/a", "/drop/m", false),
+    ] {
+        let seen = ledger.any_between(PathBuf::from(from), PathBuf::from(to)).await.expect("read");
+        assert_eq!(seen, expected, "{from} to {to}");
+    }
 }
 
 async fn the_sequence_never_goes_back(ledger: &dyn Ledger) {

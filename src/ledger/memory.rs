@@ -2,7 +2,7 @@
 //! time run ahead: every answer is ready at once.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{
@@ -65,14 +65,14 @@ impl State {
                 .find(|entry| entry.folder == job.folder && entry.host == job.host && entry.stage == job.stage);
             if let Some(entry) = known {
                 entry.count += 1;
-                entry.oldest = entry.oldest.min(job.queued_at);
+                entry.oldest = entry.oldest.map(|oldest| oldest.min(job.queued_at));
             } else {
                 counts.push(Census {
                     folder: job.folder.clone(),
                     host: job.host.clone(),
                     stage: job.stage,
                     count: 1,
-                    oldest: job.queued_at,
+                    oldest: (job.stage != Stage::Done).then_some(job.queued_at),
                 });
             }
         }
@@ -138,6 +138,14 @@ impl Ledger for MemoryLedger {
 
     fn census(&self) -> Answer<Vec<Census>> {
         ready(self.state().census())
+    }
+
+    fn any_between(&self, from: PathBuf, to: PathBuf) -> Answer<bool> {
+        let inside = |path: &Path| {
+            let [path, from, to] = [path, &from, &to].map(|path| path.as_os_str().as_encoded_bytes());
+            from < path && path < to
+        };
+        ready(self.state().jobs.values().any(|job| inside(&job.path)))
     }
 
     fn complete(&self) -> Answer<()> {

@@ -40,6 +40,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// The job whose file lies at exactly this path now, whatever its stage; the newest if there are several.
     fn at_path(&self, path: PathBuf) -> Answer<Option<Job>>;
 
+    /// Whether any job's file lies at a path strictly between these two, compared as bytes.
+    fn any_between(&self, from: PathBuf, to: PathBuf) -> Answer<bool>;
+
     /// The job with this id.
     fn job(&self, id: JobId) -> Answer<Option<Job>>;
 
@@ -112,8 +115,8 @@ pub struct Census {
     pub stage: Stage,
     /// How many.
     pub count: u64,
-    /// When the oldest of them was queued first.
-    pub oldest: WallTime,
+    /// When the oldest of them was queued first; not known of `Done` jobs.
+    pub oldest: Option<WallTime>,
 }
 
 /// A rest that a host asked for.

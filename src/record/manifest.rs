@@ -252,6 +252,15 @@ pub(super) fn start_of_lines(file: &File, length: u64, lines: usize, reach: u64)
 /// # Errors
 /// What the system says; a missing manifest holds nothing.
 pub fn holds(path: &Path, job: JobId, seq: u64) -> io::Result<bool> {
+    Ok(find(path, job, |record| record.seq == seq)?.is_some())
+}
+
+/// The first line of `job` that is `wanted` among the last lines of the manifest at `path` or of its newest rotated
+/// sibling: 1 MiB of each.
+///
+/// # Errors
+/// What the system says; a missing manifest holds nothing.
+pub fn find(path: &Path, job: JobId, wanted: impl Fn(&Record) -> bool) -> io::Result<Option<Record>> {
     let newest_sibling = siblings(path)?.pop();
     let id = job.to_string();
     for file in [Some(path.to_owned()), newest_sibling].into_iter().flatten() {
@@ -261,12 +270,13 @@ pub fn holds(path: &Path, job: JobId, seq: u64) -> io::Result<bool> {
         while let Some(line) = lines.next_line()? {
             // Looking for the id first is cheaper than parsing thousands of lines of other jobs.
             let mentioned = str::from_utf8(line).is_ok_and(|line| line.contains(&id));
-            if mentioned && Record::parse(line).is_ok_and(|record| (record.job, record.seq) == (job, seq)) {
-                return Ok(true);
+            let record = if mentioned { Record::parse(line).ok() } else { None };
+            if let Some(record) = record.filter(|record| record.job == job && wanted(record)) {
+                return Ok(Some(record));
             }
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Rotated manifests beside `path` (`manifest.jsonl.1`, `manifest.jsonl-20261123`), oldest first by the time of their

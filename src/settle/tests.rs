@@ -44,7 +44,7 @@ fn play(story: Vec<(u64, Then)>) -> Option<(u64, Verdict)> {
                 Event(sign) => look |= settle.sighted(start + ms(now), path, sign) == Sighted::Look,
             }
         }
-        look |= settle.due(start + ms(now)).is_some();
+        look |= settle.due(start + ms(now)).next().is_some();
         if look {
             match settle.looked(start + ms(now), wall(now), path, seen) {
                 Verdict::LookAgain(at) => assert!(at > start + ms(now), "a look may not be due at once again"),

@@ -53,7 +53,7 @@ async fn run(script: Script) -> (Outcome, Duration) {
     fs::write(&path, b"some bytes").expect("writes");
     let began = Instant::now();
     let host = Scripted(script, Limits { max_bytes: None, kinds: Vec::new() });
-    let outcome = attempt(&host, &job(path), IMAGE, Arc::default(), Duration::from_secs(180)).await;
+    let outcome = attempt(&host, &job(path), IMAGE, None, Arc::default(), Duration::from_secs(180)).await;
     (outcome, began.elapsed())
 }
 
@@ -151,7 +151,7 @@ async fn r12_a_file_that_changes_while_it_is_sent_gives_no_link() {
         }
     }
     let host = Meddler(path, Limits { max_bytes: None, kinds: Vec::new() });
-    let outcome = attempt(&host, &job, IMAGE, Arc::default(), Duration::from_secs(180)).await;
+    let outcome = attempt(&host, &job, IMAGE, None, Arc::default(), Duration::from_secs(180)).await;
     assert_eq!(outcome, Outcome::Changed { links: Some(links()) });
 }
 
@@ -163,9 +163,9 @@ async fn a_file_that_is_gone_or_another_is_told_apart() {
     let host = Scripted(|_| Box::pin(async { Ok(links()) }), Limits { max_bytes: None, kinds: Vec::new() });
     let job = job(path.clone());
     fs::write(&path, b"replaced by something else").expect("writes");
-    let outcome = attempt(&host, &job, IMAGE, Arc::default(), Duration::from_secs(1)).await;
+    let outcome = attempt(&host, &job, IMAGE, None, Arc::default(), Duration::from_secs(1)).await;
     assert_eq!(outcome, Outcome::Changed { links: None });
     fs::write(dir.path().join("y"), b"").expect("writes");
     let gone = Job { path: dir.path().join("gone.jpg"), ..job };
-    assert_eq!(attempt(&host, &gone, IMAGE, Arc::default(), Duration::from_secs(1)).await, Outcome::Vanished);
+    assert_eq!(attempt(&host, &gone, IMAGE, None, Arc::default(), Duration::from_secs(1)).await, Outcome::Vanished);
 }

@@ -30,6 +30,9 @@ const ABSENT_CHECK: Duration = Duration::from_secs(3);
 /// How soon names that found no room in the settle table are scanned for again.
 const LEFT_OUT: Duration = Duration::from_secs(5);
 
+/// How many files are looked at in one go: a hop to another thread costs as much as a look.
+const LOOKS: usize = 16;
+
 /// Every so many steps the order of the sources is reversed, so that none can starve the others.
 const REVERSE: u32 = 8;
 
@@ -65,7 +68,7 @@ enum Done {
     /// The drop folder was checked; true if it is newly there or another one.
     Root(bool),
     Scanned(Step),
-    Looked(PathBuf, Found),
+    Looked(Vec<(PathBuf, Found)>),
 }
 
 /// What to do next.
@@ -73,7 +76,7 @@ enum Plan {
     CheckRoot { anew: bool },
     Scan { full: bool },
     ScanOn,
-    Look(PathBuf),
+    Look(Vec<PathBuf>),
 }
 
 /// What the plan says.
@@ -158,14 +161,14 @@ impl FolderFeed {
         if !self.present {
             return Next::Wait(self.next_check);
         }
-        self.steps = self.steps.wrapping_add(1);
-        let look = if self.steps.is_multiple_of(REVERSE) {
-            self.scanned_name().or_else(|| self.due(now)).or_else(|| self.hinted(now))
-        } else {
-            self.hinted(now).or_else(|| self.due(now)).or_else(|| self.scanned_name())
-        };
-        if let Some(path) = look {
-            return Next::Do(Plan::Look(path));
+        let mut looks = Vec::new();
+        while looks.len() < LOOKS
+            && let Some(path) = self.next_look(now, &looks)
+        {
+            looks.push(path);
+        }
+        if !looks.is_empty() {
+            return Next::Do(Plan::Look(looks));
         }
         if self.names.is_empty() {
             if let Some(report) = self.report.take() {
@@ -181,6 +184,19 @@ impl FolderFeed {
             }
         }
         Next::Wait(self.next_moment())
+    }
+
+    /// The next path to look at: what somebody pointed at first, the scan last; now and then the other way round.
+    /// None of those that are `planned`: two looks at once would settle a file twice.
+    fn next_look(&mut self, now: Instant, planned: &[PathBuf]) -> Option<PathBuf> {
+        self.steps = self.steps.wrapping_add(1);
+        if self.steps.is_multiple_of(REVERSE) {
+            let path = self.scanned_name(planned).or_else(|| self.due(now, planned));
+            path.or_else(|| self.hinted(now, planned))
+        } else {
+            let path = self.hinted(now, planned).or_else(|| self.due(now, planned));
+            path.or_else(|| self.scanned_name(planned))
+        }
     }
 
     /// When something is to be done even if nothing happens.
@@ -204,14 +220,14 @@ impl FolderFeed {
     }
 
     /// The next path somebody pointed at that needs a look now.
-    fn hinted(&mut self, now: Instant) -> Option<PathBuf> {
+    fn hinted(&mut self, now: Instant, planned: &[PathBuf]) -> Option<PathBuf> {
         while let Some((path, sign)) = self.shared.next_hint() {
             if self.shared.busy.sighted(&path, sign) {
                 continue;
             }
             let sighted = lock(&self.shared.settle).sighted(now, &path, sign);
             self.mind_left_out(now);
-            if sighted == Sighted::Look {
+            if sighted == Sighted::Look && !planned.contains(&path) {
                 return Some(path);
             }
         }
@@ -219,16 +235,19 @@ impl FolderFeed {
     }
 
     /// The next settling file whose look is due.
-    fn due(&self, now: Instant) -> Option<PathBuf> {
-        lock(&self.shared.settle).due(now)
+    fn due(&self, now: Instant, planned: &[PathBuf]) -> Option<PathBuf> {
+        lock(&self.shared.settle)
+            .due(now)
+            .find(|path| !planned.iter().any(|planned| planned == path))
+            .map(Path::to_path_buf)
     }
 
     /// The next name of the scan, if there is room to let it settle.
-    fn scanned_name(&mut self) -> Option<PathBuf> {
+    fn scanned_name(&mut self, planned: &[PathBuf]) -> Option<PathBuf> {
         loop {
             let path = self.names.front()?;
             let settle = lock(&self.shared.settle);
-            let known = settle.tracks(path) || self.shared.busy.sighted(path, Sign::Seen);
+            let known = settle.tracks(path) || planned.contains(path) || self.shared.busy.sighted(path, Sign::Seen);
             if !known && !settle.has_room() {
                 return None;
             }
@@ -252,10 +271,15 @@ impl FolderFeed {
                     Done::Scanned(disk.scan_on())
                 }
                 Plan::ScanOn => Done::Scanned(disk.scan_on()),
-                Plan::Look(path) => {
-                    let found = disk.look(&path);
-                    Done::Looked(path, found)
-                }
+                Plan::Look(paths) => Done::Looked(
+                    paths
+                        .into_iter()
+                        .map(|path| {
+                            let found = disk.look(&path);
+                            (path, found)
+                        })
+                        .collect(),
+                ),
             };
             (disk, done)
         }));
@@ -301,18 +325,24 @@ impl FolderFeed {
                 self.names.extend(step.files);
                 self.report = step.report;
             }
-            Done::Looked(path, Found::Directory(noted)) => {
+            Done::Looked(looks) => looks.into_iter().for_each(|(path, found)| self.looked(now, &path, found)),
+        }
+        self.mind_left_out(now);
+    }
+
+    fn looked(&mut self, now: Instant, path: &Path, found: Found) {
+        match found {
+            Found::Directory(noted) => {
                 self.full_wanted |= !noted;
                 // Until the look it might have been a file that settles.
-                self.judge(now, &path, Seen::Gone);
+                self.judge(now, path, Seen::Gone);
             }
-            Done::Looked(path, Found::Seen(seen)) => {
-                if let Some(settled) = self.judge(now, &path, seen) {
+            Found::Seen(seen) => {
+                if let Some(settled) = self.judge(now, path, seen) {
                     self.out.push_back(Feed::Settled(settled));
                 }
             }
         }
-        self.mind_left_out(now);
     }
 
     /// Takes a look in; the file if that settled it.

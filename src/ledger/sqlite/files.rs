@@ -77,6 +77,11 @@ fn private() -> OpenOptions {
     options
 }
 
+/// Where the write-ahead log of the database `db` lies.
+pub(super) fn log_of(db: &Path) -> PathBuf {
+    beside(db, "-wal")
+}
+
 fn beside(db: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(db);
     name.push(suffix);

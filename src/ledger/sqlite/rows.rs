@@ -137,19 +137,24 @@ pub(super) fn unfinished(conn: &Connection, after: Option<JobId>, limit: usize) 
 pub(super) fn jobs(conn: &Connection, stage: Option<Stage>, before: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
     // "~" sorts behind every character of a ULID.
     let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
-    match stage {
-        None => many(conn, "id < ?1 ORDER BY id DESC LIMIT ?2", params![before, count(limit)]),
-        Some(stage) => {
-            many(conn, "stage = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2", params![before, count(limit), stage.name()])
-        }
+    let Some(stage) = stage else {
+        return many(conn, "id < ?1 ORDER BY id DESC LIMIT ?2", params![before, count(limit)]);
+    };
+    // In the words of the indexes: open jobs are few, and the finished ones are found by their stage.
+    let mut found = Vec::new();
+    for which in ["open = 0", "open = 1"] {
+        let which = format!("{which} AND stage = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2");
+        found.extend(many(conn, &which, params![before, count(limit), stage.name()])?);
     }
+    found.sort_by_key(|job| std::cmp::Reverse(job.id));
+    found.truncate(limit);
+    Ok(found)
 }
 
-/// Reads what a start depends on: the rows of unfinished and resting jobs, and the small tables. The first row that cannot
 /// be read is the error.
 pub(super) fn read_backlog(conn: &Connection) -> Result<()> {
     read(conn, "open = 1")?;
-    read(conn, "stage = 'cooling' AND pending = 0")?;
+    read(conn, CLAIMABLE)?;
     census(conn)?;
     pauses(conn)?;
     last_seq(conn)?;
@@ -171,9 +176,13 @@ fn read(conn: &Connection, which: &str) -> Result<()> {
 }
 
 pub(super) fn census(conn: &Connection) -> Result<Vec<Census>> {
+    // The oldest of the done ones tells nothing, and would need an index over all of them.
     let mut statement = conn.prepare_cached(
-        "SELECT folder, host, stage, count, (SELECT min(queued_at) FROM job WHERE job.folder = census.folder \
-         AND job.host = census.host AND job.stage = census.stage) FROM census WHERE count > 0",
+        "SELECT folder, host, stage, count, CASE stage WHEN 'done' THEN NULL ELSE (SELECT min(queued_at) FROM job \
+         WHERE job.stage <> 'done' AND job.folder = census.folder AND job.host = census.host \
+         AND job.stage = census.stage AND open = 0) END FROM census WHERE count > 0 \
+         UNION ALL SELECT folder, host, stage, count(*), CASE stage WHEN 'done' THEN NULL ELSE min(queued_at) END \
+         FROM job WHERE open = 1 GROUP BY folder, host, stage",
     )?;
     let rows = statement.query_map([], |row| {
         Ok(Census {
@@ -181,10 +190,30 @@ pub(super) fn census(conn: &Connection) -> Result<Vec<Census>> {
             host: row.get(1)?,
             stage: stage_of(row, 2)?,
             count: row.get::<_, i64>(3)?.cast_unsigned(),
-            oldest: WallTime::from_millis(row.get::<_, Option<i64>>(4)?.unwrap_or(0)),
+            oldest: row.get::<_, Option<i64>>(4)?.map(WallTime::from_millis),
         })
     })?;
-    rows.collect()
+    let mut census: Vec<Census> = Vec::new();
+    for entry in rows {
+        let entry = entry?;
+        let same = |other: &&mut Census| {
+            (&other.folder, &other.host, other.stage) == (&entry.folder, &entry.host, entry.stage)
+        };
+        match census.iter_mut().find(same) {
+            Some(known) => {
+                known.count += entry.count;
+                known.oldest = [known.oldest, entry.oldest].into_iter().flatten().min();
+            }
+            None => census.push(entry),
+        }
+    }
+    Ok(census)
+}
+
+/// Whether any file of a job lies strictly between these two paths, as bytes.
+pub(super) fn any_between(conn: &Connection, from: &Path, to: &Path) -> Result<bool> {
+    conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE path > ?1 AND path < ?2)")?
+        .query_row([bytes(from), bytes(to)], |row| row.get(0))
 }
 
 pub(super) fn pauses(conn: &Connection) -> Result<Vec<HostPause>> {

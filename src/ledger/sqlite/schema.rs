@@ -10,8 +10,8 @@ pub(super) const VERSION: i64 = 1;
 const APPLICATION_ID: i64 = 0x7069_7863;
 
 /// Paths are raw bytes. `open` and `linkable` are derived from stage, pending and record when a row is written, so that
-/// the partial indexes stay as small as the backlog. `census` is kept by triggers: with a million finished jobs,
-/// counting is what `status` cannot afford. One index per question of the trait, none more:
+/// the partial indexes stay as small as the backlog. `census` counts those that are not open and is kept by triggers: with a
+/// million finished jobs, counting is what `status` cannot afford. One index per question of the trait, none more:
 /// `at_path`, `start`, `due`, `unfinished`, `jobs`, and the oldest of a census line.
 const TABLES: &str = "
 CREATE TABLE job (
@@ -25,22 +25,25 @@ CREATE INDEX job_content ON job (host, hash) WHERE linkable = 1;
 CREATE INDEX job_due ON job (host, not_before, id) 
   WHERE pending = 0 AND (stage = 'cooling' OR (stage = 'waiting' AND not_before IS NOT NULL));
 CREATE INDEX job_open ON job (id) WHERE open = 1;
-CREATE INDEX job_stage ON job (stage, id);
-CREATE INDEX job_oldest ON job (folder, host, stage, queued_at);
+CREATE INDEX job_stage ON job (stage, id) WHERE open = 0;
+CREATE INDEX job_oldest ON job (folder, host, stage, queued_at) WHERE stage <> 'done';
 CREATE TABLE census (
   folder BLOB NOT NULL, host TEXT NOT NULL, stage TEXT NOT NULL, count INTEGER NOT NULL,
   PRIMARY KEY (folder, host, stage)) WITHOUT ROWID;
-CREATE TRIGGER job_in AFTER INSERT ON job BEGIN
+CREATE TRIGGER job_in AFTER INSERT ON job WHEN new.open = 0 BEGIN
   INSERT INTO census VALUES (new.folder, new.host, new.stage, 1)
     ON CONFLICT DO UPDATE SET count = count + 1;
 END;
-CREATE TRIGGER job_on AFTER UPDATE OF folder, host, stage ON job
-  WHEN old.stage <> new.stage OR old.host <> new.host OR old.folder <> new.folder BEGIN
+CREATE TRIGGER job_off AFTER UPDATE OF open, folder, host, stage ON job
+  WHEN old.open = 0 BEGIN
   UPDATE census SET count = count - 1 WHERE folder = old.folder AND host = old.host AND stage = old.stage;
+END;
+CREATE TRIGGER job_on AFTER UPDATE OF open, folder, host, stage ON job
+  WHEN new.open = 0 BEGIN
   INSERT INTO census VALUES (new.folder, new.host, new.stage, 1)
     ON CONFLICT DO UPDATE SET count = count + 1;
 END;
-CREATE TRIGGER job_out AFTER DELETE ON job BEGIN
+CREATE TRIGGER job_out AFTER DELETE ON job WHEN old.open = 0 BEGIN
   UPDATE census SET count = count - 1 WHERE folder = old.folder AND host = old.host AND stage = old.stage;
 END;
 CREATE TABLE pause (host TEXT PRIMARY KEY NOT NULL, until INTEGER NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL);

@@ -1,5 +1,10 @@
 //! The one writer: everything that has gathered is one transaction.
 
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender};
+
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
@@ -24,44 +29,68 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Result<Option<Job>, LedgerError>>,
 }
 
-/// Owns the connection that writes.
+/// Owns the connection that writes. Its commits survive the death of the process; what must survive a power cut is handed
+/// on to the [`Syncer`], so that nobody who waits for an intent waits for an fsync.
 pub(super) struct Writer {
     conn: Connection,
-    /// What the connection's commits survive now.
-    durability: Durability,
+    sync: SyncSender<Committed>,
 }
 
+/// What is committed and has to reach the disk before it is answered.
+pub(super) struct Committed {
+    answers: Vec<(oneshot::Sender<Answered>, Option<Job>)>,
+}
+
+type Answered = Result<Option<Job>, LedgerError>;
+
 impl Writer {
-    pub(super) fn new(conn: Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(conn: Connection, sync: SyncSender<Committed>) -> rusqlite::Result<Self> {
         conn.pragma_update(None, "synchronous", "NORMAL")?;
-        Ok(Self { conn, durability: Durability::Process })
+        Ok(Self { conn, sync })
     }
 
-    /// Commits `batch` as a whole, or nothing of it, and answers each of its requests. A failure (disk full, read-only,
-    /// …) leaves the connection usable: the next batch may succeed.
+    /// Carries out `batch`: the intents first, because a worker waits for each; then the rest, each group as one
+    /// transaction, all or nothing. A failure (disk full, read-only, …) leaves the connection usable: the next batch may
+    /// succeed.
     pub(super) fn work(&mut self, batch: Vec<Request>) {
-        match self.commit(&batch) {
-            Ok(answers) => {
-                for (request, answer) in batch.into_iter().zip(answers) {
-                    let _nobody_waits = request.answer.send(Ok(answer));
-                }
-            }
-            Err(error) => {
-                let error = error_of(&error);
-                for request in batch {
-                    let _nobody_waits = request.answer.send(Err(error.clone()));
-                }
+        let is_start = |request: &Request| matches!(request.deed, Deed::Start { .. });
+        let (starts, rest): (Vec<Request>, Vec<Request>) = batch.into_iter().partition(is_start);
+        for group in [starts, rest] {
+            if !group.is_empty() {
+                self.work_together(group);
             }
         }
     }
 
-    fn commit(&mut self, batch: &[Request]) -> rusqlite::Result<Vec<Option<Job>>> {
-        let needed = batch.iter().map(|request| request.durability).max().unwrap_or(Durability::Process);
-        self.survive(needed)?;
+    fn work_together(&mut self, group: Vec<Request>) {
+        let committed = match self.commit(&group) {
+            Ok(answers) => answers,
+            Err(error) => {
+                let error = error_of(&error);
+                for request in group {
+                    let _nobody_waits = request.answer.send(Err(error.clone()));
+                }
+                return;
+            }
+        };
+        let mut durable = Committed { answers: Vec::new() };
+        for (request, answer) in group.into_iter().zip(committed) {
+            match request.durability {
+                Durability::Process => drop(request.answer.send(Ok(answer))),
+                Durability::Power => durable.answers.push((request.answer, answer)),
+            }
+        }
+        if !durable.answers.is_empty() {
+            // Without a syncer the answers are dropped, and those who wait learn that the ledger is closed.
+            let _closed = self.sync.send(durable);
+        }
+    }
+
+    fn commit(&mut self, group: &[Request]) -> rusqlite::Result<Vec<Option<Job>>> {
         let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut seq = 0;
-        let mut answers = Vec::with_capacity(batch.len());
-        for request in batch {
+        let mut answers = Vec::with_capacity(group.len());
+        for request in group {
             let (answer, used) = carry_out(&transaction, &request.deed)?;
             seq = seq.max(used);
             answers.push(answer);
@@ -72,18 +101,54 @@ impl Writer {
         transaction.commit()?;
         Ok(answers)
     }
+}
 
-    /// In WAL mode NORMAL commits without an fsync, FULL with one, which covers all earlier commits too.
-    fn survive(&mut self, needed: Durability) -> rusqlite::Result<()> {
-        if needed != self.durability {
-            let level = match needed {
-                Durability::Process => "NORMAL",
-                Durability::Power => "FULL",
-            };
-            self.conn.pragma_update(None, "synchronous", level)?;
-            self.durability = needed;
+/// Makes commits survive a power cut: one fsync of the write-ahead log for all that has gathered. The log is all that
+/// matters, since SQLite syncs it before it takes pages over into the database, and the database after that
+/// (<https://sqlite.org/wal.html>, "synchronous=NORMAL").
+pub(super) struct Syncer {
+    log: PathBuf,
+    open: Option<File>,
+}
+
+/// How many commits may wait for an fsync. When it is full the writer waits: the disk is slower than the network.
+pub(super) const UNSYNCED: usize = 64;
+
+impl Syncer {
+    /// A syncer of the write-ahead log at `log`, which exists once something was written.
+    pub(super) fn new(log: PathBuf) -> Self {
+        Self { log, open: None }
+    }
+
+    /// Works until the writer is gone.
+    pub(super) fn run(mut self, committed: &Receiver<Committed>) {
+        while let Ok(first) = committed.recv() {
+            let mut answers = first.answers;
+            while let Ok(more) = committed.try_recv() {
+                answers.extend(more.answers);
+            }
+            let synced = self.sync();
+            for (answer, job) in answers {
+                let result = synced.as_ref().map(|()| job).map_err(|error| LedgerError::Storage(error.to_string()));
+                let _nobody_waits = answer.send(result);
+            }
         }
-        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let file = match &self.open {
+            Some(file) => file,
+            None => {
+                // The log's name must survive too.
+                File::open(self.log.parent().unwrap_or(&self.log))?.sync_all()?;
+                self.open.insert(File::open(&self.log)?)
+            }
+        };
+        let synced = file.sync_data();
+        if synced.is_err() {
+            self.open = None;
+        }
+        synced
     }
 }
 
@@ -112,22 +177,31 @@ fn carry_out(conn: &Connection, deed: &Deed) -> rusqlite::Result<(Option<Job>, u
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
     use super::*;
     use crate::ledger::conformance::some_job;
     use crate::ledger::sqlite::schema;
 
-    fn put(writer: &mut Writer, count: usize) -> Result<(), LedgerError> {
+    /// A writer on a database in memory, and what it hands on to be synced.
+    fn writer() -> (Writer, Receiver<Committed>) {
+        let conn = Connection::open_in_memory().expect("memory");
+        schema::create(&conn).expect("tables");
+        let (sync, committed) = sync_channel(UNSYNCED);
+        (Writer::new(conn, sync).expect("pragmas"), committed)
+    }
+
+    fn put(writer: &mut Writer, count: usize, durability: Durability) -> oneshot::Receiver<Answered> {
         let writes = (0..count).map(|_| Write::Put(Box::new(some_job()))).collect();
-        let (answer, mut answered) = oneshot::channel();
-        writer.work(vec![Request { deed: Deed::Write(writes), durability: Durability::Power, answer }]);
-        answered.try_recv().expect("every request is answered").map(drop)
+        let (answer, answered) = oneshot::channel();
+        writer.work(vec![Request { deed: Deed::Write(writes), durability, answer }]);
+        answered
     }
 
     #[test]
     fn r24_a_full_disk_fails_the_batch_and_the_next_one_succeeds_when_there_is_room() {
-        let conn = Connection::open_in_memory().expect("memory");
-        schema::create(&conn).expect("tables");
-        let mut writer = Writer::new(conn).expect("pragmas");
+        let (mut writer, _unsynced) = writer();
+        let put = |writer: &mut Writer, count| put(writer, count, Durability::Process).try_recv().expect("answered");
         put(&mut writer, 1).expect("room for one");
         writer.conn.pragma_update(None, "max_page_count", 30).expect("pragma");
         let error = put(&mut writer, 1000).expect_err("no room for a thousand");
@@ -139,22 +213,41 @@ mod tests {
     }
 
     #[test]
-    fn only_a_batch_that_must_survive_a_power_cut_costs_an_fsync() {
-        let conn = Connection::open_in_memory().expect("memory");
-        schema::create(&conn).expect("tables");
-        let mut writer = Writer::new(conn).expect("pragmas");
-        for (batch, level) in [
-            (&[Durability::Process][..], 1),
-            (&[Durability::Process, Durability::Power, Durability::Process][..], 2),
-            (&[Durability::Process][..], 1),
-        ] {
-            let requests = batch.iter().map(|durability| {
-                let (answer, _nobody) = oneshot::channel();
-                Request { deed: Deed::Write(Vec::new()), durability: *durability, answer }
-            });
-            writer.work(requests.collect());
-            let set: i64 = writer.conn.pragma_query_value(None, "synchronous", |row| row.get(0)).expect("pragma");
-            assert_eq!(set, level, "{batch:?}");
-        }
+    fn what_must_survive_a_power_cut_is_answered_after_an_fsync_and_nothing_else_waits_for_one() {
+        let (mut writer, unsynced) = writer();
+        put(&mut writer, 1, Durability::Process).try_recv().expect("answered at once").expect("written");
+        let mut durable = put(&mut writer, 1, Durability::Power);
+        assert!(durable.try_recv().is_err(), "not before it is on disk");
+        drop(writer);
+        let dir = tempfile::tempdir().expect("temp");
+        let log = dir.path().join("wal");
+        std::fs::write(&log, b"").expect("a log");
+        Syncer::new(log).run(&unsynced);
+        durable.try_recv().expect("answered").expect("synced");
+    }
+
+    #[test]
+    fn r24_an_fsync_that_fails_is_told_to_those_who_wait_for_it() {
+        let (mut writer, unsynced) = writer();
+        let mut durable = put(&mut writer, 1, Durability::Power);
+        drop(writer);
+        let dir = tempfile::tempdir().expect("temp");
+        Syncer::new(dir.path().join("missing")).run(&unsynced);
+        assert!(matches!(durable.try_recv(), Ok(Err(LedgerError::Storage(_)))));
+    }
+
+    #[test]
+    fn an_intent_does_not_share_the_fate_of_what_gathered_with_it() {
+        let (mut writer, _unsynced) = writer();
+        writer.conn.pragma_update(None, "max_page_count", 30).expect("pragma");
+        let ((first, mut written), (second, mut started)) = (oneshot::channel(), oneshot::channel());
+        let writes = (0..1000).map(|_| Write::Put(Box::new(some_job()))).collect();
+        let deed = Deed::Start { job: Box::new(some_job()), link: false };
+        writer.work(vec![
+            Request { deed: Deed::Write(writes), durability: Durability::Process, answer: first },
+            Request { deed, durability: Durability::Process, answer: second },
+        ]);
+        started.try_recv().expect("answered").expect("there is room for one");
+        written.try_recv().expect("answered").expect_err("but not for a thousand");
     }
 }
