@@ -137,7 +137,7 @@ fn the_end_of_a_tiff_cannot_be_told() {
 }
 
 #[test]
-fn what_is_no_image_is_refused_by_what_it_looks_like() {
+fn r30_what_is_no_image_is_refused_by_what_it_looks_like() {
     let cases: [(&[u8], &str); 8] = [
         (b"", "an empty file"),
         (b"holiday plans\n", "text"),
@@ -158,7 +158,7 @@ fn what_is_no_image_is_refused_by_what_it_looks_like() {
 }
 
 #[test]
-fn a_header_with_an_absurd_size_is_refused() {
+fn r30_a_header_with_an_absurd_size_is_refused() {
     for side in [[0, 0, 0, 0], [0x7F, 0xFF, 0xFF, 0xFF]] {
         let mut bytes = encoded(ImageFormat::Png);
         bytes[16..20].copy_from_slice(&side);

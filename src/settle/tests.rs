@@ -89,7 +89,7 @@ fn a_time_in_the_future_proves_nothing_and_delays_by_no_more_than_the_settle_tim
 }
 
 #[test]
-fn a_wall_clock_that_jumps_back_only_delays_and_one_that_jumps_forth_needs_the_end_marker() {
+fn r28_a_wall_clock_that_jumps_back_only_delays_and_one_that_jumps_forth_needs_the_end_marker() {
     let start = Instant::now();
     let mut settle = Settle::new(SETTLE);
     let path = Path::new("x.png");

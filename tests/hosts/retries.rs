@@ -15,7 +15,7 @@ fn unavailable() -> Reply {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_temporary_failure_is_tried_four_times_with_growing_gaps() {
+async fn r18_a_temporary_failure_is_tried_four_times_with_growing_gaps() {
     let fake = Fake::start(vec![unavailable()]).await;
     let failure = Image::new(3 << 20).send(&a_host("catbox", fake.url(), &[])).await.expect_err("never well");
     assert_eq!((failure.class, failure.http_status), (ErrorClass::BadResponse, Some(503)));
