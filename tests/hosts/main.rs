@@ -20,7 +20,7 @@ use pixchute::job::{ContentHash, Failure, ImageFacts, ImageKind, JobId, Links};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// The defaults of CONTRACT §3 with these hosts.
+/// The defaults of `config/pixchute.toml` with these hosts.
 fn config(hosts: impl IntoIterator<Item = HostConfig>) -> Config {
     let seconds = Duration::from_secs;
     Config {
