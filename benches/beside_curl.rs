@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[path = "../tests/support/mod.rs"]
+#[expect(dead_code, reason = "only a part of what the tests need")]
 mod support;
 
 /// Size of the files in bytes, how many, and how many rounds.

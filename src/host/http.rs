@@ -54,9 +54,11 @@ pub(super) fn client(base_url: &Url, pool: &Pool) -> Result<Client, reqwest::Err
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .tcp_nodelay(true);
-    // After an early answer to a host that reads no more, only the kernel can end the connection.
+    // hyper closes a connection once what it has buffered is written, and a host that reads no more prevents that: only
+    // the kernel can end it then. It counts from the moment the host stopped, so the shortest of our limits is right: the
+    // socket is gone when the attempt is.
     #[cfg(target_os = "linux")]
-    let builder = builder.tcp_user_timeout(pool.stall_timeout.saturating_mul(2));
+    let builder = builder.tcp_user_timeout(pool.stall_timeout.min(pool.request_timeout).min(pool.file_timeout));
     if is_loopback(base_url) { builder.no_proxy() } else { builder }.build()
 }
 

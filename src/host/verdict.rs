@@ -12,6 +12,7 @@ use super::links::link;
 use super::recipe::{Answer, Extractor, Recipe, Template, template::Scope};
 use super::redact::Redactor;
 use crate::clock::WallTime;
+use crate::clock::human;
 use crate::job::{ErrorClass, Failure, Links, Phase};
 
 /// How much of a host's own words goes into a message.
@@ -141,10 +142,15 @@ impl Judge<'_> {
                 (ErrorClass::Connect, Phase::Connect, *timed_out, format!("could not be reached: {reason}"))
             }
             Trouble::Broken(reason) => (ErrorClass::Connect, phase, false, format!("broke the connection: {reason}")),
-            Trouble::Stall(limit) => (ErrorClass::Stall, phase, true, format!("moved no byte for {limit:?}")),
-            Trouble::Timeout(limit) => {
-                (ErrorClass::Timeout, phase, true, format!("did not finish the request within {limit:?}"))
+            Trouble::Stall(limit) => {
+                (ErrorClass::Stall, phase, true, format!("moved no byte for {} (stall_timeout)", human(*limit)))
             }
+            Trouble::Timeout(limit) => (
+                ErrorClass::Timeout,
+                phase,
+                true,
+                format!("did not finish the request within {} (request_timeout)", human(*limit)),
+            ),
         };
         let reached = !matches!(trouble, Trouble::Connect { .. });
         let mut message = self.redactor.clean(&format!("{} {what}", self.host), HOST_TEXT_LIMIT);

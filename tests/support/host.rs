@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// A request as it arrived, whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
@@ -18,6 +20,7 @@ pub(crate) struct Received {
     pub fields: Vec<(String, String)>,
     /// Name and content of the file part; it must be the last.
     pub file_name: String,
+    pub file_type: String,
     pub file: Vec<u8>,
 }
 
@@ -49,10 +52,22 @@ type Script = dyn Fn(&str) -> Reply + Send + Sync;
 struct State {
     script: Box<Script>,
     received: Mutex<Vec<Received>>,
+    /// The first byte of every request, whole or not.
+    began: Mutex<Vec<Instant>>,
+    /// The ends of connections.
+    closed: Mutex<Vec<Instant>>,
     open: AtomicUsize,
-    most_open: AtomicUsize,
     accepted: AtomicUsize,
+    well: AtomicBool,
     ended: AtomicBool,
+    /// Conversations that ended with a panic: a request that breaks the contract.
+    violations: AtomicUsize,
+}
+
+impl State {
+    fn reply(&self, name: &str) -> Reply {
+        if self.well.load(Ordering::SeqCst) { Reply::Stored } else { (self.script)(name) }
+    }
 }
 
 /// The host. `script` gets the name of the file and says what to do (before the body is read for the silent ones).
@@ -68,10 +83,13 @@ impl FakeHost {
         let state = Arc::new(State {
             script: Box::new(script),
             received: Mutex::default(),
+            began: Mutex::default(),
+            closed: Mutex::default(),
             open: AtomicUsize::new(0),
-            most_open: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
+            well: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            violations: AtomicUsize::new(0),
         });
         let accepting = Arc::clone(&state);
         std::thread::spawn(move || {
@@ -91,12 +109,23 @@ impl FakeHost {
         Self::start(|_| Reply::Stored)
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+    /// A host that answers the first requests with these, and stores everything after them.
+    pub(crate) fn at_first(replies: Vec<Reply>) -> Self {
+        let next = AtomicUsize::new(0);
+        Self::start(move |name| {
+            let ask = |index| replies.get(index).cloned().unwrap_or(Reply::Stored);
+            // A connection that is accepted is no request yet.
+            if name.is_empty() { Reply::Stored } else { ask(next.fetch_add(1, Ordering::SeqCst)) }
+        })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    /// From now on it stores everything.
+    pub(crate) fn recover(&self) {
+        self.state.well.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -113,8 +142,14 @@ impl FakeHost {
         self.state.open.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn most_open(&self) -> usize {
-        self.state.most_open.load(Ordering::SeqCst)
+    /// When the first byte of each request arrived, whole or not.
+    pub(crate) fn began(&self) -> Vec<Instant> {
+        self.state.began.lock().expect("no panic inside").clone()
+    }
+
+    /// When connections ended.
+    pub(crate) fn closed(&self) -> Vec<Instant> {
+        self.state.closed.lock().expect("no panic inside").clone()
     }
 
     pub(crate) fn accepted(&self) -> usize {
@@ -126,30 +161,50 @@ impl Drop for FakeHost {
     fn drop(&mut self) {
         self.state.ended.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address);
+        let violations = self.state.violations.load(Ordering::SeqCst);
+        assert!(violations == 0 || std::thread::panicking(), "{violations} requests broke the contract, see above");
+    }
+}
+
+/// An accepted connection; dropping it writes down its end, also that of a panic.
+struct Connection<'a>(&'a State);
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.violations.fetch_add(1, Ordering::SeqCst);
+        }
+        self.0.closed.lock().expect("no panic inside").push(Instant::now());
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 fn serve(state: &State, stream: TcpStream) {
     state.accepted.fetch_add(1, Ordering::SeqCst);
-    let open = state.open.fetch_add(1, Ordering::SeqCst) + 1;
-    state.most_open.fetch_max(open, Ordering::SeqCst);
+    state.open.fetch_add(1, Ordering::SeqCst);
+    let _connection = Connection(state);
+    let _ = stream.set_nodelay(true);
     let _ = converse(state, &stream);
     let _ = stream.shutdown(Shutdown::Both);
-    state.open.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// Requests on one connection, until somebody closes it.
 fn converse(state: &State, stream: &TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::with_capacity(256 * 1024, stream);
-    if matches!((state.script)(""), Reply::SilentAfterAccept) {
-        return until_closed(&mut reader, false);
+    if matches!(state.reply(""), Reply::SilentAfterAccept) {
+        return until_gone(stream);
     }
     loop {
+        if reader.fill_buf()?.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        state.began.lock().expect("no panic inside").push(began);
         let Some((line, headers)) = read_head(&mut reader)? else { return Ok(()) };
         let length: usize = headers.get("content-length").and_then(|l| l.parse().ok()).expect("a Content-Length");
         assert!(!headers.contains_key("transfer-encoding"), "a known length is announced, not chunked");
         let (peeked, name) = peek_name(&mut reader, length)?;
-        match (state.script)(&name) {
+        match state.reply(&name) {
             Reply::SilentInBody => {
                 // Keep the window shut, notice the end all the same: a closed connection makes a write fail.
                 return until_gone(stream);
@@ -195,11 +250,11 @@ fn answer(
         Reply::HalfAnswer => {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"na")?;
-            until_closed(reader, true)?;
+            until_closed(reader)?;
             return Ok(false);
         }
         Reply::Silent | Reply::SilentInBody | Reply::SilentAfterAccept | Reply::Reset => {
-            until_closed(reader, true)?;
+            until_closed(reader)?;
             return Ok(false);
         }
     }
@@ -208,47 +263,42 @@ fn answer(
 
 /// What pixhost answers for a stored image.
 pub(crate) fn stored(name: &str) -> String {
-    let body = format!(
-        "{{\"name\":\"{name}\",\"show_url\":\"https:\\/\\/pixhost.to\\/show\\/7\\/1_{name}\",\"th_url\":\"https:\\/\\/t7.pixhost.to\\/thumbs\\/7\\/1_{name}\"}}"
-    );
-    http(200, "content-type: application/json\r\n", &body)
+    // A name like any server's: nothing of it that could break a URL.
+    let slug: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    http(200, "content-type: application/json\r\n", &stored_body(&slug))
+}
+
+fn stored_body(slug: &str) -> String {
+    format!(
+        "{{\"name\":\"{slug}\",\"show_url\":\"https:\\/\\/pixhost.to\\/show\\/7\\/1_{slug}\",\"th_url\":\"https:\\/\\/t7.pixhost.to\\/thumbs\\/7\\/1_{slug}\"}}"
+    )
 }
 
 fn http(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Waits until the other side closes. With `read` it takes in what comes, without it keeps the window shut.
-fn until_closed(reader: &mut impl Read, read: bool) -> std::io::Result<()> {
+/// Waits until the other side closes, taking in what comes.
+fn until_closed(reader: &mut impl Read) -> std::io::Result<()> {
     let mut buffer = [0; 4_096];
-    if !read {
-        // One byte at a time, seldom: enough to see the end, too little to open the window.
-        loop {
-            std::thread::sleep(Duration::from_millis(20));
-            if reader.read(&mut buffer[..1])? == 0 {
-                return Ok(());
-            }
-        }
-    }
     while reader.read(&mut buffer)? > 0 {}
     Ok(())
 }
 
-/// Waits until the connection is gone without reading: `peek` sees a reset, and an end once nothing is buffered.
+/// Waits until the other side has closed the connection, without reading a byte: behind a shut window its end cannot arrive
+/// here, so the kernel is asked about its socket (`/proc/net/tcp`: addresses in the second and third column, 01 for an
+/// established connection in the fourth).
 fn until_gone(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nonblocking(true)?;
+    let ends_with = |column: Option<&str>, port: u16| column.is_some_and(|c| c.ends_with(&format!(":{port:04X}")));
+    let (ours, theirs) = (stream.local_addr()?.port(), stream.peer_addr()?.port());
     loop {
         std::thread::sleep(Duration::from_millis(20));
-        if stream.take_error()?.is_some() {
-            return Ok(());
-        }
-        let state = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-        let port = format!(":{:04X} ", stream.peer_addr()?.port());
-        let established = state.lines().any(|l| {
-            l.split_whitespace().nth(2).is_some_and(|r| format!("{r} ").ends_with(&port))
-                && l.split_whitespace().nth(3) == Some("01")
+        let table = std::fs::read_to_string("/proc/net/tcp")?;
+        let is_open = table.lines().any(|line| {
+            let mut columns = line.split_whitespace().skip(1);
+            ends_with(columns.next(), theirs) && ends_with(columns.next(), ours) && columns.next() == Some("01")
         });
-        if !established {
+        if !is_open {
             return Ok(());
         }
     }
@@ -312,6 +362,7 @@ fn parse(line: &str, headers: HashMap<String, String>, body: &[u8]) -> Received 
         headers: headers.clone(),
         fields: Vec::new(),
         file_name: String::new(),
+        file_type: String::new(),
         file: Vec::new(),
     };
     let mut rest = &padded[find(&padded, &delimiter).expect("the first boundary") + delimiter.len()..];
@@ -325,6 +376,7 @@ fn parse(line: &str, headers: HashMap<String, String>, body: &[u8]) -> Received 
         match quoted(&head, "filename=\"") {
             Some(file_name) => {
                 received.file_name = file_name;
+                received.file_type = head.split("Content-Type: ").nth(1).unwrap_or_default().trim().to_owned();
                 received.file = content.to_vec();
             }
             None => received.fields.push((name, String::from_utf8_lossy(content).into_owned())),

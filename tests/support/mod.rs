@@ -1,10 +1,11 @@
 //! What the tests of the real binary share: a place to live in, a scripted host, images, and waiting with a deadline.
-#![expect(dead_code, reason = "every test binary uses its own part of it")]
 
 pub(crate) mod host;
 
+use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
@@ -39,11 +40,26 @@ impl Home {
 
     /// Writes the configuration: one folder for `host`, fast settling, and `more`.
     pub(crate) fn configure(&self, host: &host::FakeHost, more: &str) -> PathBuf {
-        let text = format!(
-            "{more}\n[server]\nlisten = \"off\"\n[[folder]]\npath = {:?}\nhost = \"pixhost\"\nsettle = \"200ms\"\n[host.pixhost]\nbase_url = \"{}\"\n",
-            self.drop(),
-            host.url()
-        );
+        self.configure_folder(host, more, "")
+    }
+
+    /// The same with more keys for the folder.
+    pub(crate) fn configure_folder(&self, host: &host::FakeHost, more: &str, folder: &str) -> PathBuf {
+        self.configure_hosts(&[("pixhost", host)], more, folder)
+    }
+
+    /// A folder per host: `drop` for the first, a folder with the host's name for each other one.
+    pub(crate) fn configure_hosts(&self, hosts: &[(&str, &host::FakeHost)], more: &str, folder: &str) -> PathBuf {
+        let mut text = format!("{more}\n[server]\nlisten = \"off\"\n");
+        for (index, (name, host)) in hosts.iter().enumerate() {
+            let path = if index == 0 { self.drop() } else { self.path(name) };
+            fs::create_dir_all(&path).expect("a drop folder");
+            let url = host.url();
+            let _ = write!(
+                text,
+                "[[folder]]\npath = {path:?}\nhost = \"{name}\"\nsettle = \"200ms\"\n{folder}\n[host.{name}]\nrecipe = \"pixhost\"\nbase_url = \"{url}\"\n"
+            );
+        }
         self.write_config(&text)
     }
 
@@ -75,6 +91,7 @@ impl Home {
 
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Agent {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
+        let log_start = log.metadata().expect("its length").len();
         let child = self
             .command()
             .args(arguments)
@@ -83,7 +100,7 @@ impl Home {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        Agent { child, log: self.path("agent.log") }
+        Agent { child, log: self.path("agent.log"), log_start }
     }
 
     /// Runs a command to its end: exit code, stdout, stderr.
@@ -94,13 +111,24 @@ impl Home {
     }
 
     /// Puts a file into the drop folder by renaming it in, complete at once.
-    pub(crate) fn drop_file(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn drop_file(&self, name: impl AsRef<OsStr>, bytes: &[u8]) {
+        self.drop_into("drop", name, bytes);
+    }
+
+    /// The same for another folder.
+    pub(crate) fn drop_into(&self, folder: &str, name: impl AsRef<OsStr>, bytes: &[u8]) {
         let waiting = self.path("not-yet");
         fs::write(&waiting, bytes).expect("writes a file");
-        let target = self.drop().join(name);
+        let target = self.path(folder).join(name.as_ref());
         fs::create_dir_all(target.parent().expect("has one")).expect("a sub-folder");
         #[expect(clippy::disallowed_methods, reason = "tests drop files as users do")]
         fs::rename(&waiting, &target).expect("renames it in");
+    }
+
+    /// How many whole lines the manifest has, without reading them.
+    pub(crate) fn manifest_lines(&self) -> usize {
+        let text = fs::read(self.drop().join("manifest.jsonl")).unwrap_or_default();
+        text.iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// Every whole line of the manifest.
@@ -108,14 +136,80 @@ impl Home {
         manifest(&self.drop().join("manifest.jsonl"))
     }
 
+    /// Waits until the manifest has `count` lines of this file, and gives the last of them.
+    pub(crate) fn wait_for_line(&self, file: &str, count: usize) -> Value {
+        let mut lines = Vec::new();
+        wait_for(&format!("line {count} of {file}"), || {
+            lines = self.lines_of(file);
+            lines.len() >= count
+        });
+        lines.swap_remove(count - 1)
+    }
+
+    /// Waits until so many files have a final line.
+    pub(crate) fn wait_for_finals(&self, count: usize) {
+        wait_for(&format!("{count} final lines"), || {
+            self.manifest().iter().filter(|line| is_final(line)).count() >= count
+        });
+    }
+
+    /// The content of the drop folder: relative names of all files but the manifest, sorted.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut dirs = vec![self.drop()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).expect("a folder").flatten() {
+                if entry.path().is_dir() {
+                    dirs.push(entry.path());
+                } else {
+                    names.push(entry.path().strip_prefix(self.drop()).expect("below").to_string_lossy().into_owned());
+                }
+            }
+        }
+        names.retain(|name| name != "manifest.jsonl");
+        names.sort();
+        names
+    }
+
+    /// The sidecar of an image, by its place in the drop folder.
+    pub(crate) fn sidecar(&self, image: &str) -> Value {
+        let text = fs::read(self.drop().join(format!("{image}.json"))).expect("a sidecar");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
     /// The manifest lines of one file.
     pub(crate) fn lines_of(&self, file: &str) -> Vec<Value> {
         self.manifest().into_iter().filter(|line| line["file"] == file).collect()
     }
 
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.path("agent.log")).unwrap_or_default()
+    /// The events of this name in the log of all agents of this home.
+    pub(crate) fn events(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("agent.log")).unwrap_or_default();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.filter_map(|line| serde_json::from_str(line).ok()).filter(|line: &Value| line["event"] == name).collect()
     }
+
+    /// The events of this name about this file; there must be one soon.
+    pub(crate) fn events_of(&self, name: &str, file: &str) -> Vec<Value> {
+        let mut found = Vec::new();
+        wait_for(&format!("the event {name} of {file}"), || {
+            found = self.events(name);
+            found.retain(|event| event["file"] == file);
+            !found.is_empty()
+        });
+        found
+    }
+}
+
+/// Whether nothing more will be said about this job.
+pub(crate) fn is_final(line: &Value) -> bool {
+    ["uploaded", "linked", "failed"].iter().any(|status| line["status"] == *status)
+}
+
+/// A time of a manifest line, in milliseconds.
+pub(crate) fn millis(time: &Value) -> i64 {
+    let text = time.as_str().unwrap_or_else(|| panic!("a time, not {time}"));
+    text.parse::<jiff::Timestamp>().expect("RFC 3339").as_millisecond()
 }
 
 /// Every whole line of a manifest.
@@ -131,6 +225,8 @@ pub(crate) fn manifest(path: &Path) -> Vec<Value> {
 pub(crate) struct Agent {
     pub child: Child,
     log: PathBuf,
+    /// Where its part of the log begins.
+    log_start: u64,
 }
 
 impl Agent {
@@ -141,10 +237,10 @@ impl Agent {
     }
 
     pub(crate) fn log_text(&self) -> String {
+        let mut file = fs::File::open(&self.log).expect("its log");
+        file.seek(SeekFrom::Start(self.log_start)).expect("a file");
         let mut text = String::new();
-        if let Ok(mut file) = fs::File::open(&self.log) {
-            let _ = file.read_to_string(&mut text);
-        }
+        file.read_to_string(&mut text).expect("UTF-8");
         text
     }
 

@@ -1,0 +1,12 @@
+//! The real binary against hosts on loopback: from a picture in a folder to its link, and what must hold when hosts,
+//! disks and processes fail. Real time: everything waits for a condition with a deadline.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod crash;
+mod files;
+mod hangs;
+mod outcomes;
+mod rests;
