@@ -36,6 +36,7 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
     let room = Arc::clone(&shared.host(slot.host).room);
     let mut blocked = slot.blocked.subscribe();
     let mut place = None;
+    let mut absent = false;
     loop {
         let next = async {
             // While the manifest cannot be written, nothing is taken that would have to be recorded there.
@@ -63,8 +64,14 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
                 }
             }
             Feed::State(state) => {
+                if absent && !matches!(state, WatchState::Absent { .. }) {
+                    let path = &shared.config.folders[folder.0].path;
+                    let fields = Fields { folder: Some(path), ..Fields::default() };
+                    emit(Event::FolderBack, &fields, format_args!("{} is there again", shown(path)));
+                }
+                absent = matches!(state, WatchState::Absent { .. });
                 log_state(&shared.config.folders[folder.0].path, &state);
-                if matches!(state, WatchState::Absent { .. }) {
+                if absent {
                     // Nobody waits for what is not there.
                     let _ = shared.notes.send(Note::Scanned(folder)).await;
                 }
@@ -86,8 +93,9 @@ fn log_state(folder: &Path, state: &WatchState) {
     let path = shown(folder);
     match state {
         WatchState::Native => emit(Event::FolderWatching, &fields, format_args!("watching {path}")),
-        WatchState::Poll { reason } => {
-            emit(Event::FolderPolling, &fields, format_args!("looking through {path} at intervals: {reason}"));
+        WatchState::Poll { reason, shortage } => {
+            let event = if *shortage { Event::WatchLimit } else { Event::FolderPolling };
+            emit(event, &fields, format_args!("looking through {path} at intervals: {reason}"));
         }
         WatchState::Absent { reason } => emit(
             Event::FolderAbsent,
@@ -101,7 +109,7 @@ fn log_state(folder: &Path, state: &WatchState) {
 async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: OwnedSemaphorePermit) {
     match consider(shared, folder, &settled).await {
         Verdict::Queue(job, content) => {
-            let note = Note::Arrived { job, folder, place, content };
+            let note = Note::Arrived { job, folder, place, content, fresh: true };
             if shared.notes.send(note).await.is_ok() {
                 return;
             }
@@ -364,7 +372,7 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         },
         format_args!("{} is queued again for {}", shown(&job.name), job.host),
     );
-    let _ = shared.notes.send(Note::Arrived { job: Box::new(job), folder, place, content: None }).await;
+    let _ = shared.notes.send(Note::Arrived { job: Box::new(job), folder, place, content: None, fresh: false }).await;
 }
 
 /// The file was touched or edited while it rested.

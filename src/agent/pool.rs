@@ -49,6 +49,8 @@ struct Queued {
     job: Box<Job>,
     folder: FolderId,
     content: Option<Kept>,
+    /// Not in the ledger yet.
+    fresh: bool,
     /// Given back when the job starts.
     _place: OwnedSemaphorePermit,
 }
@@ -165,7 +167,7 @@ impl Pool {
         self.shared.cut.cancel();
         // What was claimed from the ledger is given back; fresh files lie in the drop folder and are found again.
         let now = self.shared.clock.now();
-        let claimed = self.queued.drain().filter(|(_, queued)| queued.job.attempts > 0);
+        let claimed = self.queued.drain().filter(|(_, queued)| !queued.fresh);
         let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..*queued.job }));
         let writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
         if !writes.is_empty() {
@@ -192,10 +194,16 @@ impl Pool {
         self.queued.values().map(|queued| queued.job.queued_at).min()
     }
 
+    /// Jobs of this folder in the queue that the ledger does not know, and since when the oldest of them is known.
+    pub(super) fn fresh_of(&self, folder: FolderId) -> (u64, Option<WallTime>) {
+        let fresh = || self.queued.values().filter(|queued| queued.fresh && queued.folder == folder);
+        (fresh().count() as u64, fresh().map(|queued| queued.job.queued_at).min())
+    }
+
     fn note(&mut self, note: Note) {
         match note {
-            Note::Arrived { job, folder, place, content } => {
-                self.arrived(Queued { job, folder, content, _place: place });
+            Note::Arrived { job, folder, place, content, fresh } => {
+                self.arrived(Queued { job, folder, content, fresh, _place: place });
             }
             Note::Ended { job, succeeded, rest } => self.ended(job, succeeded, rest),
             Note::Recorded(job) => {

@@ -39,8 +39,8 @@ pub(super) struct FolderId(pub(super) usize);
 /// What a task tells the pool.
 #[derive(Debug)]
 pub(super) enum Note {
-    /// A job for the queue. It holds its place there.
-    Arrived { job: Box<Job>, folder: FolderId, place: OwnedSemaphorePermit, content: Option<Kept> },
+    /// A job for the queue. It holds its place there. `fresh`: the ledger does not know it yet.
+    Arrived { job: Box<Job>, folder: FolderId, place: OwnedSemaphorePermit, content: Option<Kept>, fresh: bool },
     /// An attempt is over.
     Ended { job: JobId, succeeded: bool, rest: Option<Rest> },
     /// The outcome of a job is on record.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::pool::Pool;
-use super::shared::{FolderSlot, Shared};
+use super::shared::{FolderId, FolderSlot, Shared};
 use crate::clock::WallTime;
 use crate::control::model::{AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, Status};
 use crate::control::{Retried, RetryWhat};
@@ -86,13 +86,15 @@ fn snapshot(pool: &Pool) -> Status {
             queue_depth: pool.scheduler.depth(),
             oldest_queued_at: pool.oldest_queued_at(),
         },
-        folders: (0..shared.folders.len()).map(|index| folder_status(shared, index)).collect(),
+        folders: (0..shared.folders.len()).map(|index| folder_status(pool, index)).collect(),
         hosts: (0..shared.hosts.len()).map(|index| host_status(pool, HostId(index))).collect(),
         attempts: attempts(pool),
     }
 }
 
-fn folder_status(shared: &Shared, index: usize) -> FolderStatus {
+fn folder_status(pool: &Pool, index: usize) -> FolderStatus {
+    let shared = &pool.shared;
+    let (waiting, oldest) = pool.fresh_of(FolderId(index));
     let config = &shared.config.folders[index];
     let slot = &shared.folders[index];
     let feed = slot.hints.status();
@@ -108,8 +110,8 @@ fn folder_status(shared: &Shared, index: usize) -> FolderStatus {
             .map(|file| SettlingStatus { file: shown(&file.name), since: file.since, last_change: file.last_change })
             .collect(),
         settling_total: feed.settling_total,
-        counts: StageCounts::default(),
-        oldest_open_at: None,
+        counts: StageCounts { waiting, ..StageCounts::default() },
+        oldest_open_at: oldest,
         manifest: config.manifest.clone(),
     }
 }

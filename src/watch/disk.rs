@@ -133,7 +133,7 @@ impl Disk {
         };
         let Some(tree) = &mut self.tree else { return };
         if let Some(reason) = silent {
-            self.state = WatchState::Poll { reason };
+            self.state = WatchState::Poll { reason, shortage: false };
             return;
         }
         match Native::start(Arc::clone(&self.shared)) {
@@ -156,7 +156,7 @@ impl Disk {
     }
 
     fn limit_hit(&mut self, no_watch: NoWatch) {
-        self.state = WatchState::Poll { reason: no_watch.to_string() };
+        self.state = WatchState::Poll { reason: no_watch.to_string(), shortage: true };
         self.no_watch = Some(no_watch);
         self.watch_again = Some(Instant::now() + self.retry);
         self.retry = self.retry.saturating_mul(2).min(LONGEST_RETRY);
@@ -215,7 +215,8 @@ impl Disk {
             (self.no_watch, self.watch_again, self.retry) = (None, None, FIRST_RETRY);
             self.state = WatchState::Native;
         } else if let Some(no_watch) = &self.no_watch {
-            self.state = WatchState::Poll { reason: format!("{} directories are polled: {no_watch}", self.unwatched) };
+            let reason = format!("{} directories are polled: {no_watch}", self.unwatched);
+            self.state = WatchState::Poll { reason, shortage: true };
         }
     }
 

@@ -83,6 +83,8 @@ pub enum WatchState {
     Poll {
         /// Why, and what to do about it.
         reason: String,
+        /// It should be watched, but the system refuses more watches.
+        shortage: bool,
     },
     /// Not: the folder is not there. It is looked for every few seconds.
     Absent {
@@ -107,7 +109,7 @@ impl WatchState {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Native => None,
-            Self::Poll { reason } | Self::Absent { reason } => Some(reason),
+            Self::Poll { reason, .. } | Self::Absent { reason } => Some(reason),
         }
     }
 }

@@ -141,3 +141,18 @@ fn an_empty_file_is_never_sent_and_a_file_that_grows_is_sent_whole() {
     assert!(home.drop().join("empty.png").exists());
     assert!(agent.stop().success());
 }
+
+#[test]
+fn r6_a_folder_that_is_not_there_is_waited_for_and_not_made() {
+    let home = Home::new();
+    let host = FakeHost::well();
+    home.configure(&host, "");
+    fs::remove_dir_all(home.drop()).expect("takes it away");
+    let agent = home.start().ready();
+    assert_eq!(home.events("folder-absent").len(), 1);
+    assert!(!home.drop().exists());
+    home.drop_file("x.png", &png(1));
+    home.wait_for_line("x.png", 1);
+    assert_eq!(home.events("folder-back").len(), 1);
+    assert!(agent.stop().success());
+}
