@@ -249,6 +249,8 @@ impl Shared {
         let Some(slot) = self.hosts.iter().find(|slot| slot.name == job.host) else { return };
         match failure {
             None => *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now()),
+            // No fault of the host.
+            Some(failure) if matches!(failure.class, ErrorClass::File | ErrorClass::Io | ErrorClass::Cancelled) => {}
             Some(failure) => {
                 let text = format!("{}: {}", failure.class.name(), failure.message);
                 *slot.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);

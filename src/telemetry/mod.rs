@@ -11,7 +11,7 @@ use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
@@ -57,7 +57,7 @@ pub enum LoggingError {
 /// # Errors
 /// When the level is not a filter.
 pub fn init(log: &Log) -> Result<Logging, LoggingError> {
-    let filter = EnvFilter::try_new(&log.level)
+    let filter = EnvFilter::try_new(directives(&log.level))
         .map_err(|error| LoggingError::Filter { level: log.level.clone(), reason: error.to_string() })?;
     if matches!(chosen(log.format), LogFormat::Journald)
         && let Ok(journal) = tracing_journald::layer()
@@ -89,6 +89,13 @@ pub fn init(log: &Log) -> Result<Logging, LoggingError> {
     Ok(Logging { _writer: Some(guard), lost: Some(lost) })
 }
 
+/// The filter that `[log] level` means. A plain level is ours: what libraries say at `debug` and `trace` includes whole
+/// requests, and with them secrets. Who writes out directives gets exactly those.
+fn directives(level: &str) -> String {
+    let plain = level.parse::<LevelFilter>().is_ok_and(|level| level >= LevelFilter::WARN);
+    if plain { format!("warn,pixchute={level}") } else { level.to_owned() }
+}
+
 /// What `auto` means here.
 fn chosen(format: LogFormat) -> LogFormat {
     match format {
@@ -105,4 +112,18 @@ fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = std::fs::metadata("/dev/stderr") else { return false };
     stream == format!("{}:{}", stderr.dev(), stderr.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r26_a_plain_level_is_ours_and_does_not_open_what_libraries_say() {
+        assert_eq!(directives("trace"), "warn,pixchute=trace");
+        assert_eq!(directives("info"), "warn,pixchute=info");
+        assert_eq!(directives("error"), "error");
+        assert_eq!(directives("off"), "off");
+        assert_eq!(directives("info,pixchute=debug"), "info,pixchute=debug");
+    }
 }

@@ -106,7 +106,7 @@ fn a_file_moved_back_by_hand_is_tried_again_and_once_tells_by_its_exit_code() {
 }
 
 #[test]
-fn r3_r27_two_thousand_files_at_once_are_all_uploaded_once() {
+fn r27_two_thousand_files_at_once_are_all_uploaded_once() {
     let home = Home::new();
     let host = FakeHost::well();
     home.configure(&host, "");
