@@ -106,7 +106,7 @@ enum Threads {
 /// Runs a future to its end.
 fn wait<T>(threads: Threads, future: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
     let mut builder = match threads {
-        Threads::All => tokio::runtime::Builder::new_current_thread(),
+        Threads::All => tokio::runtime::Builder::new_multi_thread(),
         Threads::One => tokio::runtime::Builder::new_current_thread(),
     };
     let cannot = |error| Stop::said(Exit::Failed, format!("cannot start the runtime: {error}"));
