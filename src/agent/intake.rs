@@ -54,7 +54,8 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
             Feed::Settled(settled) => {
                 let Some(place) = place.take() else { continue };
                 slot.busy.insert(settled.path.clone());
-                shared.open.fetch_add(1, Ordering::Relaxed);
+                shared.open.fetch_add(1, Ordering::SeqCst);
+                slot.taken.fetch_add(1, Ordering::SeqCst);
                 let shared_too = Arc::clone(&shared);
                 shared.tracker.spawn(async move { take_in(&shared_too, folder, settled, place).await });
             }

@@ -232,6 +232,7 @@ fn build(
             busy,
             hints: feed.hints(),
             in_place: AtomicBool::new(true),
+            taken: AtomicU64::new(0),
             blocked: watch::Sender::new(None),
         });
         feeds.push(feed);

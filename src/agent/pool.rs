@@ -372,9 +372,10 @@ impl Pool {
         let now = self.shared.clock.now();
         self.all_scanned()
             && self.shared.claimed_once.iter().all(|claimed| claimed.load(Ordering::Relaxed))
-            && self.shared.open.load(Ordering::Relaxed) == 0
+            && self.shared.folders.iter().all(|slot| status::nothing_settles(slot, now, ONCE_PATIENCE))
+            // After the feeds: what they have handed over is counted here.
+            && self.shared.open.load(Ordering::SeqCst) == 0
             && self.running.is_empty()
             && self.queued.is_empty()
-            && self.shared.folders.iter().all(|slot| status::nothing_settles(slot, now, ONCE_PATIENCE))
     }
 }

@@ -147,6 +147,8 @@ impl Desk {
             match verdict::decide(job, end, now, cooldown, super::shared::jitter()) {
                 Ok(Verdict::Record(recorded)) => {
                     seq += 1;
+                    let superseded = self.supersede(folder, &recorded.job);
+                    decided.writes.extend(superseded.into_iter().map(Write::Remove));
                     let target = self.target(folder, &recorded.job, found, &mut taken);
                     let config = &self.folders[folder.0];
                     let record = build_record(&recorded, seq, now, took, config, target.as_deref());
@@ -176,6 +178,23 @@ impl Desk {
             }
         }
         decided
+    }
+
+    /// A file that was moved back by hand from `retry/` or `failed/` has left a sidecar there, and a job in the ledger:
+    /// both are of the past now. Removes the sidecars and gives the jobs.
+    fn supersede(&self, folder: FolderId, job: &Job) -> Vec<JobId> {
+        let config = &self.folders[folder.0];
+        let left_behind = |dir: &PathBuf| {
+            let place = dir.join(&job.name);
+            let record = sidecar::read(&place)?;
+            let same = (record.bytes, record.blake3) == (job.fingerprint.len, job.image.map(|image| image.hash));
+            if record.job == job.id || !same || place.symlink_metadata().is_ok() {
+                return None;
+            }
+            sidecar::remove_if_of(&place, record.job).ok()?;
+            Some(record.job)
+        };
+        [&config.retry, &config.failed].into_iter().filter_map(left_behind).collect()
     }
 
     /// Where the file of a job goes, if it is still there and goes anywhere.

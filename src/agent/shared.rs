@@ -96,6 +96,8 @@ pub(super) struct FolderSlot {
     /// Files of jobs may lie in the drop folder itself: kept ones, and those that could not be moved. Only then a settled
     /// file can belong to a known job and the ledger has to be asked.
     pub(super) in_place: AtomicBool,
+    /// How many files that its feed offered were taken; counted after [`Shared::open`].
+    pub(super) taken: AtomicU64,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
 }

@@ -22,9 +22,11 @@ use crate::telemetry::shown;
 /// How many jobs `retry --all` takes from the ledger at a time.
 const PAGE: usize = 256;
 
-/// No file changed within `patience` and is still incomplete.
+/// No file changed within `patience` and is still incomplete, and none is on its way from the feed.
 pub(super) fn nothing_settles(slot: &FolderSlot, now: WallTime, patience: Duration) -> bool {
-    slot.hints.status().settling.iter().all(|file| now.since(file.last_change) > patience)
+    let feed = slot.hints.status();
+    feed.settling.iter().all(|file| now.since(file.last_change) > patience)
+        && feed.offered == slot.taken.load(Ordering::SeqCst)
 }
 
 /// Answers `status`: what the pool knows at once, the counts of the ledger in a task of their own.

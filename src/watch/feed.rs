@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -349,9 +350,12 @@ impl FolderFeed {
     fn judge(&mut self, now: Instant, path: &Path, seen: Seen) -> Option<Settled> {
         // It may have become busy while it was looked at.
         let seen = if self.shared.busy.sighted(path, Sign::Seen) { Seen::Gone } else { seen };
-        let verdict = lock(&self.shared.settle).looked(now, self.clock.now(), path, seen);
-        let Verdict::Settled { fingerprint, warning } = verdict else { return None };
         let name = path.strip_prefix(&self.folder.path).ok()?.to_path_buf();
+        let mut settle = lock(&self.shared.settle);
+        let verdict = settle.looked(now, self.clock.now(), path, seen);
+        let Verdict::Settled { fingerprint, warning } = verdict else { return None };
+        // Under the lock of the table, so that the file is seen in one place or the other.
+        self.shared.offered.fetch_add(1, Ordering::Relaxed);
         Some(Settled { path: path.to_path_buf(), name, fingerprint, warning })
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -143,6 +144,8 @@ pub(super) struct Shared {
     clock: Clock,
     pub(super) waiting: Mutex<Waiting>,
     pub(super) settle: Mutex<Settle>,
+    /// Files that have left the table as settled; changed under its lock.
+    pub(super) offered: AtomicU64,
     pub(super) told: Mutex<Told>,
     wake: Notify,
 }
@@ -157,6 +160,7 @@ impl Shared {
             clock,
             waiting: Mutex::default(),
             settle: Mutex::new(settle),
+            offered: AtomicU64::new(0),
             told: Mutex::new(told),
             wake: Notify::new(),
         }
@@ -250,9 +254,9 @@ impl Hints {
     #[must_use]
     pub fn status(&self) -> FeedStatus {
         let (now, wall) = (Instant::now(), self.0.clock.now());
-        let (settling_total, oldest) = {
+        let (settling_total, oldest, offered) = {
             let settle = lock(&self.0.settle);
-            (settle.len(), settle.oldest(LISTED))
+            (settle.len(), settle.oldest(LISTED), self.0.offered.load(Ordering::Relaxed))
         };
         let ago = |then: Instant| WallTime::from_millis(wall.millis() - millis(now.saturating_duration_since(then)));
         let settling = oldest
@@ -264,7 +268,7 @@ impl Hints {
             })
             .collect();
         let Told { watch, unreadable } = lock(&self.0.told).clone();
-        FeedStatus { watch, settling, settling_total, unreadable }
+        FeedStatus { watch, settling, settling_total, offered, unreadable }
     }
 }
 
@@ -281,6 +285,8 @@ pub struct FeedStatus {
     pub settling: Vec<SettlingFile>,
     /// How many files are settling in all.
     pub settling_total: usize,
+    /// How many files have settled since the start: each is offered by the feed, or was.
+    pub offered: u64,
     /// Directories that the last scan could not read, relative to the drop folder, at most 20.
     pub unreadable: Vec<PathBuf>,
 }

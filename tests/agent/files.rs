@@ -103,6 +103,7 @@ fn a_file_moved_back_by_hand_is_tried_again_and_once_tells_by_its_exit_code() {
     fs::rename(home.drop().join("failed/x.png"), home.drop().join("x.png")).expect("moves it back");
     assert_eq!(once(), 0);
     assert_eq!(home.lines_of("x.png")[1]["status"], "uploaded");
+    assert_eq!(home.files(), ["done/x.png", "done/x.png.json"], "nothing of the past is left");
 }
 
 #[test]
