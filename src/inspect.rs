@@ -161,9 +161,8 @@ impl Content {
     fn of(file: File, len: u64, limit: u64) -> io::Result<Self> {
         let mut content = Self { file, len, whole: None };
         if len <= limit {
-            let bytes = read_at(&content, 0, usize::try_from(len).unwrap_or(usize::MAX))?;
             // A file that is shorter by now has changed, which its fingerprint will tell.
-            content.whole = Some(Bytes::from(bytes));
+            content.whole = Some(Bytes::from(read_whole(&content.file, usize::try_from(len).unwrap_or(usize::MAX))?));
         }
         Ok(content)
     }
@@ -191,6 +190,21 @@ fn open(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     };
     let metadata = file.metadata()?;
     Ok(metadata.is_file().then_some((file, metadata)))
+}
+
+/// Reads `len` bytes from the beginning, less only if there are no more, into memory that is not cleared first.
+fn read_whole(file: &File, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let at = bytes.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
+            Ok(0) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 fn head(file: &Content) -> io::Result<Vec<u8>> {

@@ -26,8 +26,8 @@ const ONE_PIECE_LIMIT: u64 = 64 * 1024;
 /// that the stall watch sees it.
 const PIECE: usize = 64 * 1024;
 
-/// What is read from a large file at once. One such block is sent while the next is read: 1 MiB for each worker.
-const READ: usize = 512 * 1024;
+/// What is read from a large file at once. One such block is sent while the next is read: half a MiB for each worker.
+const READ: usize = 256 * 1024;
 
 /// The longest file name on the wire in bytes: what file systems allow.
 const NAME_LIMIT: usize = 255;

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -92,8 +91,22 @@ impl Source {
             return part.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
         let file = self.file.as_ref().expect("what is not in memory is open");
-        let mut buffer = vec![0; len];
-        file.read_exact_at(&mut buffer, offset)?;
-        Ok(buffer)
+        read_exactly(file, offset, len)
     }
+}
+
+/// Reads exactly `len` bytes at `offset`, into memory that is not cleared first: that would cost as much as the reading.
+fn read_exactly(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let at = offset.saturating_add(bytes.len() as u64);
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The allocator may have given more room than was asked for.
+    bytes.truncate(len);
+    Ok(bytes)
 }
