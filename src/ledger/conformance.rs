@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Durability, HostPause, Ledger, Write};
+use super::{Durability, HostPause, Ledger, Memo, Write};
 use crate::clock::WallTime;
 use crate::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Stage};
 
@@ -58,6 +58,7 @@ pub(super) async fn every_promise<L: Ledger>(mut fresh: impl FnMut() -> L) {
     the_sequence_never_goes_back(&fresh()).await;
     files_between_two_paths_are_seen(&fresh()).await;
     pauses_are_kept_and_replaced(&fresh()).await;
+    memos_are_kept_by_kind_and_key(&fresh()).await;
     writes_apply_in_order_even_if_nobody_awaits_them(&fresh()).await;
 }
 
@@ -213,6 +214,24 @@ async fn pauses_are_kept_and_replaced(ledger: &dyn Ledger) {
     assert_eq!(ledger.pauses().await.expect("read"), [pause("a", 20), pause("b", 30)]);
     ledger.write(vec![Write::Resume("a".to_owned())], Durability::Process).await.expect("written");
     assert_eq!(ledger.pauses().await.expect("read"), [pause("b", 30)]);
+}
+
+async fn memos_are_kept_by_kind_and_key(ledger: &dyn Ledger) {
+    let memo = |kind: &str, key: &str, value: &str| Memo { kind: kind.into(), key: key.into(), value: value.into() };
+    let kept = ["b", "a", "b"].map(|key| Write::Keep(memo("album", key, "{}")));
+    ledger.write(kept.to_vec(), Durability::Process).await.expect("written");
+    let more = vec![
+        Write::Keep(memo("quota", "a", "1")),
+        Write::Keep(memo("album", "b", "[2]")),
+        Write::Drop { kind: "album".into(), key: "nobody".into() },
+    ];
+    ledger.write(more, Durability::Process).await.expect("written");
+    let albums = ledger.memos("album".into()).await.expect("read");
+    assert_eq!(albums, [memo("album", "a", "{}"), memo("album", "b", "[2]")]);
+    let gone = Write::Drop { kind: "album".into(), key: "a".into() };
+    ledger.write(vec![gone], Durability::Process).await.expect("dropped");
+    assert_eq!(ledger.memos("album".into()).await.expect("read"), [memo("album", "b", "[2]")]);
+    assert_eq!(ledger.memos("quota".into()).await.expect("read"), [memo("quota", "a", "1")]);
 }
 
 async fn writes_apply_in_order_even_if_nobody_awaits_them(ledger: &dyn Ledger) {

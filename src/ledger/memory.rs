@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, RecordHead, Write, is_claimable, is_linkable,
-    is_open,
+    Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, Memo, RecordHead, Write, is_claimable,
+    is_linkable, is_open,
 };
 use crate::clock::WallTime;
 use crate::job::{Job, JobId, Stage};
@@ -22,6 +22,7 @@ pub struct MemoryLedger {
 struct State {
     jobs: BTreeMap<JobId, Job>,
     pauses: BTreeMap<String, HostPause>,
+    memos: BTreeMap<(String, String), Memo>,
     seq: u64,
 }
 
@@ -36,6 +37,8 @@ impl State {
             Write::Pause(pause) => drop(self.pauses.insert(pause.host.clone(), pause)),
             Write::Resume(host) => drop(self.pauses.remove(&host)),
             Write::Seq(seq) => self.seq = self.seq.max(seq),
+            Write::Keep(memo) => drop(self.memos.insert((memo.kind.clone(), memo.key.clone()), memo)),
+            Write::Drop { kind, key } => drop(self.memos.remove(&(kind, key))),
         }
     }
 
@@ -158,6 +161,10 @@ impl Ledger for MemoryLedger {
 
     fn pauses(&self) -> Answer<Vec<HostPause>> {
         ready(self.state().pauses.values().cloned().collect())
+    }
+
+    fn memos(&self, kind: String) -> Answer<Vec<Memo>> {
+        ready(self.state().memos.values().filter(|memo| memo.kind == kind).cloned().collect())
     }
 }
 

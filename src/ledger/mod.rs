@@ -69,6 +69,9 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// The hosts that were told to rest and until when.
     fn pauses(&self) -> Answer<Vec<HostPause>>;
+
+    /// Every memo of this kind, by key.
+    fn memos(&self, kind: String) -> Answer<Vec<Memo>>;
 }
 
 /// One change of the ledger.
@@ -84,6 +87,15 @@ pub enum Write {
     Resume(String),
     /// The highest `seq` in use, where no row carries it.
     Seq(u64),
+    /// Keep this memo; replaces an earlier one of the same kind and key.
+    Keep(Memo),
+    /// Forget a memo.
+    Drop {
+        /// Its kind.
+        kind: String,
+        /// Its key.
+        key: String,
+    },
 }
 
 /// What a write must survive.
@@ -130,6 +142,18 @@ pub struct HostPause {
     pub since: WallTime,
     /// Why, for `status` and the log.
     pub reason: String,
+}
+
+/// A small fact that must survive a restart and is no job: what it means is the business of whoever wrote it. Each owner
+/// has a kind of its own, so that it reads back what it wrote and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memo {
+    /// Whose it is.
+    pub kind: String,
+    /// Which of them.
+    pub key: String,
+    /// JSON.
+    pub value: String,
 }
 
 /// Why the ledger could not do something.

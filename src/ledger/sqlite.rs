@@ -29,7 +29,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::{Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, Write};
+use super::{Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, Memo, Write};
 use crate::clock::{Clock, WallTime};
 use crate::job::{Job, JobId, Stage};
 use mailbox::Mailbox;
@@ -215,6 +215,10 @@ impl Ledger for SqliteLedger {
 
     fn pauses(&self) -> Answer<Vec<HostPause>> {
         self.read(rows::pauses)
+    }
+
+    fn memos(&self, kind: String) -> Answer<Vec<Memo>> {
+        self.read(move |conn| rows::memos(conn, &kind))
     }
 }
 

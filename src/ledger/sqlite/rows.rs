@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 
 use crate::clock::WallTime;
 use crate::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Stage};
-use crate::ledger::{Census, Due, HostPause, RecordHead, Write, is_linkable, is_open};
+use crate::ledger::{Census, Due, HostPause, Memo, RecordHead, Write, is_linkable, is_open};
 
 /// The columns of a job, in the order in which [`job_of`] reads them.
 const COLUMNS: &str = "id, folder, name, path, host, stage, dev, ino, len, mtime_ns, mime, width, height, hash, \
@@ -34,6 +34,10 @@ pub(super) fn apply(conn: &Connection, write: &Write) -> Result<u64> {
         )?,
         Write::Resume(host) => execute(conn, "DELETE FROM pause WHERE host = ?1", [host])?,
         Write::Seq(seq) => return Ok(*seq),
+        Write::Keep(memo) => {
+            execute(conn, "INSERT OR REPLACE INTO memo VALUES (?1, ?2, ?3)", params![memo.kind, memo.key, memo.value])?
+        }
+        Write::Drop { kind, key } => execute(conn, "DELETE FROM memo WHERE kind = ?1 AND key = ?2", [kind, key])?,
     }
     Ok(0)
 }
@@ -226,6 +230,13 @@ pub(super) fn pauses(conn: &Connection) -> Result<Vec<HostPause>> {
             reason: row.get(3)?,
         })
     })?;
+    rows.collect()
+}
+
+pub(super) fn memos(conn: &Connection, kind: &str) -> Result<Vec<Memo>> {
+    let mut statement = conn.prepare_cached("SELECT kind, key, value FROM memo WHERE kind = ?1 ORDER BY key")?;
+    let rows =
+        statement.query_map([kind], |row| Ok(Memo { kind: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
     rows.collect()
 }
 

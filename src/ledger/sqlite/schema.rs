@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 /// The version of [`TABLES`]; kept in `PRAGMA user_version` and again in a table, so that one flipped byte cannot pass
 /// for a newer version.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// Marks the file as ours for `file(1)` and for [`examine`]: "pixc".
 const APPLICATION_ID: i64 = 0x7069_7863;
@@ -47,6 +47,8 @@ CREATE TRIGGER job_out AFTER DELETE ON job WHEN old.open = 0 BEGIN
   UPDATE census SET count = count - 1 WHERE folder = old.folder AND host = old.host AND stage = old.stage;
 END;
 CREATE TABLE pause (host TEXT PRIMARY KEY NOT NULL, until INTEGER NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE memo (
+  kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL);
 ";
 
