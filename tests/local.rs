@@ -39,6 +39,7 @@ impl Bench {
             image: ImageFacts { kind, width, height, hash: ContentHash(*blake3::hash(bytes).as_bytes()) },
             progress: Arc::new(Progress::new()),
             deadline: tokio::time::Instant::now() + Duration::from_secs(180),
+            gallery: None,
         }
     }
 
