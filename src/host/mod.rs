@@ -7,6 +7,7 @@ mod body;
 mod build;
 mod engine;
 mod http;
+mod limits;
 pub mod links;
 pub mod local;
 mod options;
@@ -25,9 +26,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::job::{Failure, ImageFacts, ImageKind, JobId, Links};
+use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
 pub use build::{build, recipe_folder};
+pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;
 pub use source::Source;
@@ -123,13 +125,4 @@ pub struct Upload {
     pub deadline: Instant,
     /// The gallery it belongs to, made by the same host's [`Galleries`].
     pub gallery: Option<Gallery>,
-}
-
-/// What a host takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The largest file in bytes; `None` when the host does not say.
-    pub max_bytes: Option<u64>,
-    /// The types it takes; empty when it takes all.
-    pub kinds: Vec<ImageKind>,
 }
