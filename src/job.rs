@@ -150,6 +150,8 @@ pub struct ImageFacts {
     pub width: u32,
     /// Height in pixels, from the header.
     pub height: u32,
+    /// Whether it has more than one frame. Not kept over a restart: `false` then.
+    pub animated: bool,
     /// Hash of the whole content.
     pub hash: ContentHash,
 }

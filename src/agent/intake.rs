@@ -231,18 +231,9 @@ fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> Job {
 /// What the host would refuse is not sent (R30).
 fn refused_by_host(shared: &Shared, folder: FolderId, job: &Job, image: ImageFacts) -> Option<Failure> {
     let slot = shared.host(shared.folders[folder.0].host);
-    let limits = slot.host.limits();
-    if !limits.kinds.is_empty() && !limits.kinds.contains(&image.kind) {
-        let accepted = limits.kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
-        let message = format!("{} is {}; {} accepts {accepted}", shown(&job.name), image.kind.name(), slot.name);
-        return Some(
-            Failure::new(ErrorClass::File, Phase::Inspect, message).advise("convert it, or use another host for it"),
-        );
-    }
-    let max = limits.max_bytes.filter(|max| job.fingerprint.len > *max)?;
-    let message =
-        format!("{} has {} bytes; {} accepts at most {max}", shown(&job.name), job.fingerprint.len, slot.name);
-    Some(Failure::new(ErrorClass::File, Phase::Inspect, message).advise("make it smaller, or use another host for it"))
+    let refusal = slot.host.limits().refuses(&image, job.fingerprint.len)?;
+    let message = refusal.explain(shown(&job.name), &slot.name);
+    Some(Failure::new(ErrorClass::File, Phase::Inspect, message).advise(refusal.advice()))
 }
 
 fn log_queued(job: &Job) {

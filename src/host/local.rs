@@ -224,7 +224,7 @@ impl LocalHost {
     /// The `local` host under the name of its `[host.NAME]` table.
     #[must_use]
     pub fn new(name: String, site: Site) -> Self {
-        Self { name, site, limits: Limits { max_bytes: None, kinds: Vec::new() } }
+        Self { name, site, limits: Limits::default() }
     }
 
     async fn store(&self, upload: &Upload) -> Result<Links, Failure> {

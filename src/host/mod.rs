@@ -7,6 +7,7 @@ mod body;
 mod build;
 mod engine;
 mod http;
+mod limits;
 pub mod links;
 pub mod local;
 mod options;
@@ -23,9 +24,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::job::{Failure, ImageFacts, ImageKind, JobId, Links};
+use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
 pub use build::{build, recipe_folder};
+pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;
 pub use source::Source;
@@ -64,13 +66,4 @@ pub struct Upload {
     pub progress: Arc<Progress>,
     /// The attempt ends here: no retry is begun that could not end before.
     pub deadline: Instant,
-}
-
-/// What a host takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The largest file in bytes; `None` when the host does not say.
-    pub max_bytes: Option<u64>,
-    /// The types it takes; empty when it takes all.
-    pub kinds: Vec<ImageKind>,
 }

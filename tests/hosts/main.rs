@@ -98,6 +98,7 @@ impl Image {
             kind: ImageKind::Png,
             width: 3,
             height: 2,
+            animated: false,
             hash: ContentHash(*blake3::hash(&bytes).as_bytes()),
         };
         let upload = Upload {
