@@ -9,6 +9,7 @@
 //! are opened: never through a symbolic link, never a pipe or a device.
 
 mod end;
+mod frames;
 mod kind;
 #[cfg(test)]
 mod tests;
@@ -141,12 +142,13 @@ pub fn inspect(path: &Path, expected: Fingerprint, max_bytes: u64) -> Result<Ins
     let kind = kind::sniff(&head(&content)?).map_err(|found| Refused::NotAnImage { found })?;
     let end = end::of(&content, expected.len, kind)?;
     let (width, height) = dimensions(&content, kind)?;
+    let animated = frames::animated(&content, expected.len, kind)?;
     let hash = hash(&content, expected.len)?;
     if Fingerprint::of(&content.file.metadata()?) != expected {
         return Err(Refused::Changed);
     }
     let warning = (end == End::Missing).then_some(Warning::NoEndMarker);
-    Ok(Inspected { image: ImageFacts { kind, width, height, hash }, warning, content: content.whole })
+    Ok(Inspected { image: ImageFacts { kind, width, height, animated, hash }, warning, content: content.whole })
 }
 
 /// What is read of a file: by position, or from memory if it is small.

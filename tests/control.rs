@@ -34,7 +34,13 @@ fn job(number: u64, name: &str, stage: Stage, links: Option<Links>) -> Job {
         host: "local".into(),
         stage,
         fingerprint: Fingerprint { dev: 1, ino: number, len: 183_422, mtime_ns: 0 },
-        image: Some(ImageFacts { kind: ImageKind::Jpeg, width: 1600, height: 1067, hash: ContentHash([7; 32]) }),
+        image: Some(ImageFacts {
+            kind: ImageKind::Jpeg,
+            width: 1600,
+            height: 1067,
+            animated: false,
+            hash: ContentHash([7; 32]),
+        }),
         attempts: 1,
         requeues: 0,
         unknown_outcomes: 0,
@@ -52,7 +58,7 @@ fn job(number: u64, name: &str, stage: Stage, links: Option<Links>) -> Job {
 
 fn links(url: &str, thumb: &str) -> Option<Links> {
     let delete_url = Some("https://h.example/delete/me".to_owned());
-    Some(Links { url: url.into(), thumb: Some(thumb.into()), image: None, delete_url })
+    Some(Links { url: url.into(), thumb: Some(thumb.into()), image: None, delete_url, delete_token: None })
 }
 
 fn status() -> Status {

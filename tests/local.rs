@@ -36,9 +36,16 @@ impl Bench {
         Upload {
             job: JobId::generate(),
             source: Arc::new(source),
-            image: ImageFacts { kind, width, height, hash: ContentHash(*blake3::hash(bytes).as_bytes()) },
+            image: ImageFacts {
+                kind,
+                width,
+                height,
+                animated: false,
+                hash: ContentHash(*blake3::hash(bytes).as_bytes()),
+            },
             progress: Arc::new(Progress::new()),
             deadline: tokio::time::Instant::now() + Duration::from_secs(180),
+            gallery: None,
         }
     }
 

@@ -224,7 +224,7 @@ impl LocalHost {
     /// The `local` host under the name of its `[host.NAME]` table.
     #[must_use]
     pub fn new(name: String, site: Site) -> Self {
-        Self { name, site, limits: Limits { max_bytes: None, kinds: Vec::new() } }
+        Self { name, site, limits: Limits::default() }
     }
 
     async fn store(&self, upload: &Upload) -> Result<Links, Failure> {
@@ -242,7 +242,7 @@ impl LocalHost {
         let base = &self.site.base_url;
         let image = format!("{base}/i/{}", StoredName::of(&upload.image));
         let thumb = self.site.store.thumb(&upload.image).await.map(|name| format!("{base}/t/{name}"));
-        Ok(Links { url: image.clone(), thumb, image: Some(image), delete_url: None })
+        Ok(Links { url: image.clone(), thumb, image: Some(image), ..Links::default() })
     }
 }
 

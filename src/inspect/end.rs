@@ -17,7 +17,7 @@ const TAIL: usize = 8 << 10;
 
 /// How many parts of a file (segments, boxes, blocks of an index) are walked at most. An ordinary JPEG has about ten
 /// segments, one with a large colour profile and XMP a few hundred.
-const MAX_PARTS: usize = 4_096;
+pub(super) const MAX_PARTS: usize = 4_096;
 
 /// How much is read at most to walk through a file or to search it for its end; larger files count as "cannot be told".
 const MAX_WALK: u64 = 64 << 20;
@@ -158,14 +158,35 @@ fn gif(file: &Content, len: u64) -> io::Result<End> {
     if len > MAX_WALK {
         return Ok(End::Unknown);
     }
-    let mut blocks = Blocks { file, offset: 0, bytes: Vec::new(), at: 0 };
-    match blocks.walk() {
-        Ok(true) => Ok(End::Complete),
+    match Blocks::of(file).walk(u32::MAX) {
+        Ok(Stop::Trailer) => Ok(End::Complete),
         // A block of an unknown type: whatever the program meant, its end cannot be told.
-        Ok(false) => Ok(End::Unknown),
+        Ok(Stop::Unknown | Stop::Frame) => Ok(End::Unknown),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(End::Missing),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a GIF has a second frame.
+pub(super) fn gif_moves(file: &Content, len: u64) -> io::Result<bool> {
+    if len > MAX_WALK {
+        return Ok(false);
+    }
+    match Blocks::of(file).walk(2) {
+        Ok(stop) => Ok(stop == Stop::Frame),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where a walk over a GIF ended.
+#[derive(PartialEq)]
+enum Stop {
+    Trailer,
+    /// At the frame that was asked for.
+    Frame,
+    /// At a block of an unknown type.
+    Unknown,
 }
 
 /// A walk over the blocks of a GIF, reading a piece at a time.
@@ -177,25 +198,35 @@ struct Blocks<'a> {
     at: usize,
 }
 
-impl Blocks<'_> {
-    fn walk(&mut self) -> io::Result<bool> {
+impl<'a> Blocks<'a> {
+    fn of(file: &'a Content) -> Self {
+        Self { file, offset: 0, bytes: Vec::new(), at: 0 }
+    }
+
+    /// Walks to the end, or to frame number `frame`.
+    fn walk(&mut self, frame: u32) -> io::Result<Stop> {
         const IMAGE: u8 = 0x2C;
         const EXTENSION: u8 = 0x21;
         const TRAILER: u8 = 0x3B;
         self.skip(10);
         let flags = self.byte()?;
         self.skip(2 + colours(flags));
+        let mut frames = 0;
         loop {
             match self.byte()? {
-                TRAILER => return Ok(true),
+                TRAILER => return Ok(Stop::Trailer),
                 EXTENSION => self.skip(1),
                 IMAGE => {
+                    frames += 1;
+                    if frames == frame {
+                        return Ok(Stop::Frame);
+                    }
                     self.skip(8);
                     let flags = self.byte()?;
                     // The colour table, and the code size.
                     self.skip(colours(flags) + 1);
                 }
-                _ => return Ok(false),
+                _ => return Ok(Stop::Unknown),
             }
             self.sub_blocks()?;
         }

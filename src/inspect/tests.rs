@@ -100,6 +100,47 @@ fn r1_an_image_cut_anywhere_is_not_complete() {
 }
 
 #[test]
+fn r30_what_moves_is_told_by_its_headers() {
+    let gif = |frames: u16| {
+        let mut bytes = Cursor::new(Vec::new());
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+        let frame = || image::Frame::new(image::RgbaImage::from_pixel(20, 20, image::Rgba([9, 9, 9, 255])));
+        encoder.encode_frames((0..frames).map(|_| frame())).expect("encodes");
+        drop(encoder);
+        bytes.into_inner()
+    };
+    let png = |frames: u8| {
+        let mut bytes = encoded(ImageFormat::Png);
+        // Behind the header's chunk. The checksum is not looked at.
+        let chunk = [&[0, 0, 0, 8][..], b"acTL", &[0, 0, 0, frames, 0, 0, 0, 0], &[0; 4]].concat();
+        bytes.splice(33..33, chunk);
+        bytes
+    };
+    let webp = |flags: u8| {
+        let body = [&b"WEBPVP8X"[..], &[10, 0, 0, 0, flags, 0, 0, 0, 9, 0, 0, 9, 0, 0]].concat();
+        [b"RIFF", &u32::try_from(body.len()).expect("small").to_le_bytes()[..], &body].concat()
+    };
+    let table = [
+        (gif(1), false),
+        (gif(2), true),
+        (gif(40), true),
+        (encoded(ImageFormat::Png), false),
+        (png(1), false),
+        (png(2), true),
+        (encoded(ImageFormat::WebP), false),
+        (webp(0x00), false),
+        (webp(0x02), true),
+        (heif(b"avif\0\0\0\0avifmif1"), false),
+        (heif(b"avis\0\0\0\0avifmif1"), true),
+        (encoded(ImageFormat::Jpeg), false),
+    ];
+    for (index, (bytes, moves)) in table.iter().enumerate() {
+        let (facts, _) = inspected(bytes).unwrap_or_else(|error| panic!("number {index}: {error}"));
+        assert_eq!(facts.animated, *moves, "number {index}");
+    }
+}
+
+#[test]
 fn a_cut_image_is_inspected_with_a_warning() {
     let bytes = encoded(ImageFormat::Jpeg);
     let (_, warning) = inspected(&bytes[..bytes.len() - 100]).expect("taken");

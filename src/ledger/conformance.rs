@@ -21,6 +21,7 @@ pub(super) fn some_job() -> Job {
             kind: ImageKind::Jpeg,
             width: 640,
             height: 480,
+            animated: false,
             hash: ContentHash(*blake3::hash(id.to_string().as_bytes()).as_bytes()),
         }),
         attempts: 1,

@@ -121,7 +121,7 @@ fn job_of(folder: &Folder, record: &Record) -> Option<Job> {
 
 fn image_of(record: &Record) -> Option<ImageFacts> {
     let kind = ImageKind::from_mime(record.mime.as_deref()?)?;
-    Some(ImageFacts { kind, width: record.width?, height: record.height?, hash: record.blake3? })
+    Some(ImageFacts { kind, width: record.width?, height: record.height?, animated: false, hash: record.blake3? })
 }
 
 /// Where `moved_to` says the file lies, if that is one of our places.

@@ -10,7 +10,13 @@ fn job() -> Job {
         host: "pixhost".to_owned(),
         stage: Stage::Started,
         fingerprint: Fingerprint { dev: 1, ino: 2, len: 183_422, mtime_ns: 3 },
-        image: Some(ImageFacts { kind: ImageKind::Jpeg, width: 1600, height: 1067, hash: ContentHash([0xab; 32]) }),
+        image: Some(ImageFacts {
+            kind: ImageKind::Jpeg,
+            width: 1600,
+            height: 1067,
+            animated: false,
+            hash: ContentHash([0xab; 32]),
+        }),
         attempts: 1,
         requeues: 0,
         unknown_outcomes: 0,
@@ -28,6 +34,7 @@ pub(super) fn uploaded(seq: u64) -> Record {
         thumb: Some("https://img.example/t".to_owned()),
         image: None,
         delete_url: Some("https://img.example/delete-me".to_owned()),
+        delete_token: None,
     };
     let job = Job { id: JobId::generate(), ..job() };
     Record::of(&job, seq, WallTime::from_millis(1_795_435_200_123), Status::Uploaded)

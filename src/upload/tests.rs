@@ -24,7 +24,8 @@ impl Host for Scripted {
     }
 }
 
-const IMAGE: ImageFacts = ImageFacts { kind: ImageKind::Jpeg, width: 1, height: 1, hash: ContentHash([0; 32]) };
+const IMAGE: ImageFacts =
+    ImageFacts { kind: ImageKind::Jpeg, width: 1, height: 1, animated: false, hash: ContentHash([0; 32]) };
 
 fn job(path: PathBuf) -> Job {
     let fingerprint = Fingerprint::of(&fs::metadata(&path).expect("exists"));
@@ -52,7 +53,7 @@ async fn run(script: Script) -> (Outcome, Duration) {
     let path = dir.path().join("x.jpg");
     fs::write(&path, b"some bytes").expect("writes");
     let began = Instant::now();
-    let host = Scripted(script, Limits { max_bytes: None, kinds: Vec::new() });
+    let host = Scripted(script, Limits::default());
     let outcome = attempt(&host, &job(path), IMAGE, None, Arc::default(), Duration::from_secs(180)).await;
     (outcome, began.elapsed())
 }
@@ -150,7 +151,7 @@ async fn r12_a_file_that_changes_while_it_is_sent_gives_no_link() {
             Box::pin(async { Ok(links()) })
         }
     }
-    let host = Meddler(path, Limits { max_bytes: None, kinds: Vec::new() });
+    let host = Meddler(path, Limits::default());
     let outcome = attempt(&host, &job, IMAGE, None, Arc::default(), Duration::from_secs(180)).await;
     assert_eq!(outcome, Outcome::Changed { links: Some(links()) });
 }
@@ -160,7 +161,7 @@ async fn a_file_that_is_gone_or_another_is_told_apart() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("x.jpg");
     fs::write(&path, b"some bytes").expect("writes");
-    let host = Scripted(|_| Box::pin(async { Ok(links()) }), Limits { max_bytes: None, kinds: Vec::new() });
+    let host = Scripted(|_| Box::pin(async { Ok(links()) }), Limits::default());
     let job = job(path.clone());
     fs::write(&path, b"replaced by something else").expect("writes");
     let outcome = attempt(&host, &job, IMAGE, None, Arc::default(), Duration::from_secs(1)).await;

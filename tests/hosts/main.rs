@@ -98,6 +98,7 @@ impl Image {
             kind: ImageKind::Png,
             width: 3,
             height: 2,
+            animated: false,
             hash: ContentHash(*blake3::hash(&bytes).as_bytes()),
         };
         let upload = Upload {
@@ -106,6 +107,7 @@ impl Image {
             image,
             progress: Arc::new(Progress::new()),
             deadline: Instant::now() + Duration::from_secs(180),
+            gallery: None,
         };
         Self { upload, bytes, path, _folder: folder }
     }

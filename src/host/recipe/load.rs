@@ -81,6 +81,10 @@ struct RawLimits {
     max_bytes: Option<String>,
     #[serde(default)]
     types: Vec<String>,
+    max_pixels: Option<u64>,
+    max_width: Option<u32>,
+    max_height: Option<u32>,
+    animated: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -249,7 +253,22 @@ impl Checks {
                 }
             }
         }
-        Limits { max_bytes, kinds }
+        let sides = [("max_width", raw.max_width), ("max_height", raw.max_height)];
+        for (key, value) in
+            sides.map(|(key, side)| (key, side.map(u64::from))).into_iter().chain([("max_pixels", raw.max_pixels)])
+        {
+            if value == Some(0) {
+                self.problem(&format!("limits.{key}"), "must be at least 1");
+            }
+        }
+        Limits {
+            max_bytes,
+            kinds,
+            max_pixels: raw.max_pixels,
+            max_width: raw.max_width,
+            max_height: raw.max_height,
+            still_only: raw.animated == Some(false),
+        }
     }
 
     fn options(&mut self, raw: BTreeMap<String, RawOption>) -> BTreeMap<String, OptionSpec> {

@@ -284,7 +284,8 @@ fn job_of(row: &Row<'_>) -> Result<Job> {
 fn image_of(row: &Row<'_>) -> Result<Option<ImageFacts>> {
     let Some(mime) = row.get::<_, Option<String>>(10)? else { return Ok(None) };
     let kind = ImageKind::from_mime(&mime).ok_or_else(|| unreadable(10, format!("no image type: {mime:?}")))?;
-    Ok(Some(ImageFacts { kind, width: row.get(11)?, height: row.get(12)?, hash: ContentHash(row.get(13)?) }))
+    let (width, height, hash) = (row.get(11)?, row.get(12)?, ContentHash(row.get(13)?));
+    Ok(Some(ImageFacts { kind, width, height, animated: false, hash }))
 }
 
 fn stage_of(row: &Row<'_>, column: usize) -> Result<Stage> {
