@@ -307,6 +307,7 @@ fn sample_record(index: usize) -> Record {
         thumb: link("thumb").filter(|_| full),
         image: link("image").filter(|_| full),
         delete_url: link("delete").filter(|_| full),
+        delete_token: None,
         album: Some("trip".to_owned()).filter(|_| full),
         album_url: link("album").filter(|_| full),
         bytes: 1,

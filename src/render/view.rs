@@ -13,7 +13,7 @@ use crate::clock::WallTime;
 use crate::record::{Record, Status};
 
 /// The fields of a file: those of its record, and what can be read off them.
-pub(super) const FILE: [&str; 30] = [
+pub(super) const FILE: [&str; 31] = [
     "v",
     "seq",
     "job",
@@ -27,6 +27,7 @@ pub(super) const FILE: [&str; 30] = [
     "thumb",
     "image",
     "delete_url",
+    "delete_token",
     "album",
     "album_url",
     "bytes",
@@ -165,6 +166,7 @@ impl Object for File {
             "thumb" => address(record.thumb.as_deref()),
             "image" => address(record.image.as_deref()),
             "delete_url" => address(record.delete_url.as_deref()),
+            "delete_token" => text(&record.delete_token),
             "album" => text(&record.album),
             "album_url" => address(record.album_url.as_deref()),
             "bytes" => Value::from(record.bytes),
