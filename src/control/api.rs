@@ -41,6 +41,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/v1/retry", post(retry))
         .route("/v1/folders/rescan", post(rescan))
         .route("/v1/events", get(super::events::events))
+        .route("/metrics", get(super::metrics::metrics))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such route; see `GET /v1/status`, `GET /v1/jobs`"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
@@ -175,7 +176,7 @@ async fn within<T>(who: &str, answer: impl Future<Output = T>) -> Result<T, ApiE
 }
 
 /// Asks the agent something and waits for its answer.
-async fn ask<T>(state: &State, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
+pub(super) async fn ask<T>(state: &State, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
     let (reply, answer) = oneshot::channel();
     let exchange = async {
         state.handle.send(request(reply)).await.ok()?;
