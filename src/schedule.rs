@@ -77,6 +77,15 @@ pub enum Input {
     },
     /// A host may be used again.
     Wake(HostId),
+    /// Nothing new is started for this host until it is let go: the user says so.
+    Hold {
+        /// Which.
+        host: HostId,
+        /// Held, or let go.
+        held: bool,
+    },
+    /// A job leaves the queue without an attempt.
+    Withdraw(JobId),
     /// Results can (not) be recorded: nothing is started while they cannot.
     Blocked(bool),
     /// Start nothing any more.
@@ -145,10 +154,19 @@ struct Attempt {
 #[derive(Debug)]
 struct Lane {
     flow: Flow,
+    /// The user paused it.
+    held: bool,
     ready: VecDeque<Ready>,
     /// Attempts that are active or parked.
     in_window: usize,
     late: usize,
+}
+
+impl Lane {
+    /// It has something to start, as soon as it may.
+    fn waits(&self) -> bool {
+        !self.held && !self.ready.is_empty()
+    }
 }
 
 /// Numbers for `status`.
@@ -190,8 +208,10 @@ impl Scheduler {
     /// A pool of `workers` slots for these hosts. Both must be at least one.
     #[must_use]
     pub fn new(workers: usize, queue_warn: usize, flows: Vec<Flow>) -> Self {
-        let lanes =
-            flows.into_iter().map(|flow| Lane { flow, ready: VecDeque::new(), in_window: 0, late: 0 }).collect();
+        let lanes = flows
+            .into_iter()
+            .map(|flow| Lane { flow, held: false, ready: VecDeque::new(), in_window: 0, late: 0 })
+            .collect();
         Self {
             workers,
             free: (1..=workers).collect(),
@@ -227,6 +247,8 @@ impl Scheduler {
             Input::Idle { job, idle } => self.idle(now, job, idle),
             Input::Rest { host, until } => self.lane(host).flow.rest(until),
             Input::Wake(host) => self.lane(host).flow.wake(),
+            Input::Hold { host, held } => self.lane(host).held = held,
+            Input::Withdraw(job) => self.lanes.iter_mut().for_each(|lane| lane.ready.retain(|ready| ready.job != job)),
             Input::Blocked(blocked) => self.blocked = blocked,
             Input::Stop => self.stopping = true,
             Input::Tick => {}
@@ -239,7 +261,7 @@ impl Scheduler {
     /// When something may be started that may not be started now.
     #[must_use]
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let opens = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).map(|lane| lane.flow.open_at(now));
+        let opens = self.lanes.iter().filter(|lane| lane.waits()).map(|lane| lane.flow.open_at(now));
         opens.filter(|at| *at > now).min()
     }
 
@@ -346,7 +368,11 @@ impl Scheduler {
     /// The first job of this host that could start now if it had a worker: its position in the host's queue.
     fn startable(&self, now: Instant, host: HostId) -> Option<usize> {
         let lane = &self.lanes[host.0];
-        if lane.in_window >= lane.flow.window() || lane.late >= self.late_limit() || lane.flow.open_at(now) > now {
+        if lane.held
+            || lane.in_window >= lane.flow.window()
+            || lane.late >= self.late_limit()
+            || lane.flow.open_at(now) > now
+        {
             return None;
         }
         lane.ready.iter().position(|ready| !ready.content.is_some_and(|content| self.taken.contains(&(host, content))))
@@ -356,7 +382,7 @@ impl Scheduler {
     /// while others have work, so that what is silent cannot take the pool.
     fn pick(&self, now: Instant) -> Option<(HostId, usize)> {
         let hosts = self.lanes.len();
-        let alone = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).count() <= 1;
+        let alone = self.lanes.iter().filter(|lane| lane.waits()).count() <= 1;
         (0..hosts).map(|step| HostId((self.turn + step) % hosts)).find_map(|host| {
             let lane = &self.lanes[host.0];
             let may = alone || lane.flow.is_proven() || lane.in_window == 0;

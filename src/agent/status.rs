@@ -114,6 +114,7 @@ fn folder_status(pool: &Pool, id: FolderId, slot: &FolderSlot) -> FolderStatus {
         counts: StageCounts { waiting, ..StageCounts::default() },
         oldest_open_at: oldest,
         manifest: config.manifest.clone(),
+        held_since: *slot.held.borrow(),
     }
 }
 
@@ -128,6 +129,7 @@ fn host_status(pool: &Pool, id: HostId, slot: &HostSlot) -> HostStatus {
         max_parallel: view.ceiling,
         queued: view.queued,
         paused_until: rest.map(|(_, until, _)| *until),
+        held_since: *slot.held.borrow(),
         pause_reason: rest.map(|(_, _, reason)| reason.clone()),
         last_success_at: *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner),
         last_error: slot.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -187,7 +189,7 @@ pub(super) async fn retry(shared: &Shared, what: RetryWhat) -> Retried {
 }
 
 /// The job whose file lies at `path`, or was dropped there and lies in `retry/` or `failed/` now.
-async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
+pub(super) async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
     if let Ok(Some(job)) = shared.ledger.at_path(path.to_path_buf()).await {
         return Some(job);
     }

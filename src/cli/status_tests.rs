@@ -19,6 +19,7 @@ fn folder() -> FolderStatus {
         counts: StageCounts { waiting: 2, started: 1, cooling: 4, done: 120, failed: 1, ..StageCounts::default() },
         oldest_open_at: Some(at(-300)),
         manifest: PathBuf::from("/home/a/Drop/manifest.jsonl"),
+        held_since: None,
     }
 }
 
@@ -32,6 +33,7 @@ fn host() -> HostStatus {
         queued: 2,
         paused_until: Some(at(180)),
         pause_reason: Some("429 Too Many Requests".into()),
+        held_since: None,
         last_success_at: Some(at(-5)),
         last_error: Some("no answer".into()),
         next_due_at: None,

@@ -74,6 +74,9 @@ pub struct FolderStatus {
     pub oldest_open_at: Option<WallTime>,
     /// Its manifest.
     pub manifest: PathBuf,
+    /// The user paused it then; null if not.
+    #[serde(default)]
+    pub held_since: Option<WallTime>,
 }
 
 /// A file whose end has not been seen.
@@ -118,6 +121,9 @@ pub struct HostStatus {
     pub paused_until: Option<WallTime>,
     /// Why it rests.
     pub pause_reason: Option<String>,
+    /// The user paused it then; null if not. It may rest on top of that.
+    #[serde(default)]
+    pub held_since: Option<WallTime>,
     /// When an upload succeeded last, since the start of the agent.
     pub last_success_at: Option<WallTime>,
     /// What failed last, since the start of the agent.
