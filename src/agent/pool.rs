@@ -22,7 +22,7 @@ use crate::control::{Request, Requests};
 use crate::host::Progress;
 use crate::job::{Job, JobId};
 use crate::ledger::{Durability, HostPause, Write};
-use crate::schedule::{Command, End, HostId, Input, Ready, Scheduler};
+use crate::schedule::{Choice, Command, End, HostId, Input, Ready, Scheduler};
 use crate::telemetry::{Event, Fields, emit};
 
 /// How often attempts are looked at while somebody waits for what they hold. Only then: an idle agent does not tick.
@@ -230,7 +230,7 @@ impl Pool {
         let slot = self.shared.slot(queued.folder);
         let (host, dedupe) = (slot.host(), slot.config().dedupe);
         let content = queued.job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
-        let ready = Ready { job: queued.job.id, host, content };
+        let ready = Ready { job: queued.job.id, hosts: Arc::new([host]), choice: Choice::First, content };
         let (folder, held) = (queued.folder, slot.held.borrow().is_some());
         self.queued.insert(ready.job, queued);
         if held {
@@ -331,7 +331,7 @@ impl Pool {
     pub(super) fn handle(&mut self, input: Input) {
         for command in self.scheduler.handle(Instant::now(), input) {
             match command {
-                Command::Start { job, worker } => self.start(job, worker),
+                Command::Start { job, host, worker } => self.start(job, host, worker),
                 Command::QueueFilling { depth } => emit(
                     Event::QueueFilling,
                     &Fields { queue_depth: Some(depth), ..Fields::default() },
@@ -357,9 +357,8 @@ impl Pool {
         }
     }
 
-    fn start(&mut self, id: JobId, worker: usize) {
+    fn start(&mut self, id: JobId, host: HostId, worker: usize) {
         let Some(Queued { job, folder, content, .. }) = self.queued.remove(&id) else { return };
-        let host = self.shared.slot(folder).host();
         let progress = Arc::new(Progress::new());
         let cancel = CancellationToken::new();
         let running = Running {

@@ -111,6 +111,8 @@ impl Pool {
                 Turn::Resume => self.resume(target, &mut writes),
             };
             match target {
+                // Who names nothing wants to know what it was that changed.
+                _ if !changed && names.is_empty() => {}
                 _ if !changed => turned.unchanged.push(key_of(&self.shared, target)),
                 Target::Host(host) => turned.hosts.push(self.shared.host(host).name.clone()),
                 Target::Folder(folder) => turned.folders.push(self.shared.folder(folder).path.clone()),
