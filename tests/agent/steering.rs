@@ -31,7 +31,7 @@ fn is_cancelled(home: &Home, name: &str) {
     assert_eq!((&finals[0]["status"], &error["class"]), (&json!("failed"), &json!("cancelled")), "{error:#}");
     assert_eq!(finals[0]["moved_to"], format!("failed/{name}"));
     assert!(error["message"].as_str().expect("a message").starts_with("cancelled by the user"), "{error:#}");
-    assert!(home.drop().join("failed").join(name).exists(), "{name} lies in failed/");
+    wait_for("it to lie in failed/", || home.drop().join("failed").join(name).exists());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn cancel_ends_what_runs_waits_or_rests_and_closes_its_connection_at_once() {
 #[test]
 fn a_paused_host_finishes_what_runs_starts_nothing_and_stays_paused_over_a_restart() {
     let home = Home::new();
-    let slow = FakeHost::start(|_| Reply::StoredAfter(Duration::from_millis(400)));
+    let slow = FakeHost::start(|_| Reply::StoredAfter(Duration::from_millis(60)));
     let other = FakeHost::well();
     home.configure_hosts(&[("slow", &slow), ("other", &other)], "", "");
     let agent = home.start().ready();
