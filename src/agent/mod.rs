@@ -17,6 +17,7 @@
 mod attempt;
 mod cancel;
 mod intake;
+mod live;
 mod pool;
 mod recorder;
 mod recovery;

@@ -378,6 +378,8 @@ impl Pool {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(reply) => status::answer(self, reply),
+            // The one who asked may be gone.
+            Request::Attempts(reply) => drop(reply.send(status::attempts(self))),
             Request::Retry(what, reply) => {
                 let shared = Arc::clone(&self.shared);
                 self.shared.tracker.spawn(async move {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cancel;
+use super::live::{Last, Recent};
 use super::recorder::Finished;
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Folder};
@@ -139,6 +140,7 @@ pub(super) struct FolderSlot {
     pub(super) blocked: watch::Sender<Option<String>>,
     /// Since when the user has it paused.
     pub(super) held: watch::Sender<Option<WallTime>>,
+    pub(super) last: Last,
 }
 
 /// What of a drop folder changes with the configuration.
@@ -158,6 +160,7 @@ impl FolderSlot {
             taken: AtomicU64::new(0),
             blocked: watch::Sender::new(None),
             held: watch::Sender::new(None),
+            last: Last::default(),
         }
     }
 
@@ -214,6 +217,7 @@ pub(super) struct Shared {
     /// Files between settling and record.
     pub(super) open: AtomicU64,
     pub(super) counts: Counts,
+    pub(super) recent: Recent,
 }
 
 impl std::fmt::Debug for Shared {
@@ -250,6 +254,7 @@ impl Shared {
             kept: Arc::new(Semaphore::new(KEPT_BYTES)),
             open: AtomicU64::new(0),
             counts: Counts::default(),
+            recent: Recent::default(),
         }
     }
 
