@@ -42,6 +42,7 @@ pub async fn attempt(
         progress: Arc::clone(&progress),
         doubtful: job.unknown_outcomes > 0,
         deadline,
+        gallery: None,
     };
     let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
     let result = match timeout_at(deadline, sending).await {

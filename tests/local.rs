@@ -46,6 +46,7 @@ impl Bench {
             progress: Arc::new(Progress::new()),
             doubtful: false,
             deadline: tokio::time::Instant::now() + Duration::from_secs(180),
+            gallery: None,
         }
     }
 

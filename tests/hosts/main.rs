@@ -45,6 +45,7 @@ fn config(hosts: impl IntoIterator<Item = HostConfig>) -> Config {
         control_socket: None,
         folders: Vec::new(),
         hosts: hosts.into_iter().map(|host| (host.name.clone(), host)).collect(),
+        templates: BTreeMap::new(),
     }
 }
 
@@ -112,6 +113,7 @@ impl Image {
             progress: Arc::new(Progress::new()),
             doubtful: false,
             deadline: Instant::now() + Duration::from_secs(180),
+            gallery: None,
         };
         Self { upload, bytes, path, _folder: folder }
     }

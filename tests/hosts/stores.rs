@@ -43,10 +43,13 @@ enum Fault {
     Says(&'static str, String),
 }
 
+/// The bytes, and the headers that came with them.
+type Stored = (Vec<u8>, Vec<(String, String)>);
+
 #[derive(Default)]
 struct State {
-    /// Path as sent → bytes and the headers that came with them.
-    objects: BTreeMap<String, (Vec<u8>, Vec<(String, String)>)>,
+    /// By the path as it was sent.
+    objects: BTreeMap<String, Stored>,
     folders: Vec<String>,
     faults: VecDeque<Fault>,
     seen: Vec<(String, String)>,
