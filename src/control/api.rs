@@ -16,7 +16,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::server::State;
-use super::{Request, Retried, RetryWhat, Status};
+use super::steer::Rescanned;
+use super::{Request, Retried, RetryWhat, Status, steering};
 use crate::clock::WallTime;
 use crate::job::{Job, JobId, Stage};
 use crate::ledger::LedgerError;
@@ -40,6 +41,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/v1/jobs/{id}/retry", post(retry_job))
         .route("/v1/retry", post(retry))
         .route("/v1/folders/rescan", post(rescan))
+        .merge(steering::routes())
         .route("/v1/events", get(super::events::events))
         .route("/metrics", get(super::metrics::metrics))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such route; see `GET /v1/status`, `GET /v1/jobs`"))
@@ -142,11 +144,11 @@ pub struct ErrorBody {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
 
-    fn bad(message: impl Into<String>) -> Self {
+    pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
@@ -240,7 +242,6 @@ fn retry_what(body: &[u8]) -> Result<RetryWhat, ApiError> {
     }
 }
 
-async fn rescan(Extract(state): Extract<State>) -> Result<Json<Value>, ApiError> {
-    ask(&state, Request::Rescan).await?;
-    Ok(Json(Value::Object(serde_json::Map::new())))
+async fn rescan(Extract(state): Extract<State>) -> Result<Json<Rescanned>, ApiError> {
+    Ok(Json(ask(&state, Request::Rescan).await?))
 }
