@@ -146,6 +146,7 @@ fn about_hosts(page: &mut Page, status: &Status) {
     gauge("pixchute_host_pause_seconds", "How long the host still rests; 0 when it does not.", &|host| {
         host.paused_until.map_or(0.0, |until| until.since(status.now).as_secs_f64())
     });
+    gauge("pixchute_host_held", "1 while the host is paused by hand.", &|host| number(host.held_since.iter().count()));
     gauge("pixchute_host_last_success_timestamp_seconds", "When an upload succeeded last; 0 before.", &|host| {
         host.last_success_at.map_or(0.0, seconds_of)
     });
@@ -194,6 +195,10 @@ fn about_folders(page: &mut Page, status: &Status) {
     paths(status).for_each(|(folder, path)| settling.sample(&[("folder", &path)], folder.settling_total));
     let mut absent = page.gauge("pixchute_folder_absent", "1 while the drop folder is not there.");
     paths(status).for_each(|(folder, path)| absent.sample(&[("folder", &path)], u8::from(folder.watch == "absent")));
+    let mut held = page.gauge("pixchute_folder_held", "1 while the drop folder is paused by hand.");
+    paths(status).for_each(|(folder, path)| {
+        held.sample(&[("folder", &path)], u8::from(folder.held_since.is_some()));
+    });
     let mut overflows =
         page.counter("pixchute_watch_overflows_total", "How often more happened than could be reported.");
     paths(status).for_each(|(folder, path)| overflows.sample(&[("folder", &path)], folder.overflows));

@@ -28,6 +28,7 @@ fn status() -> Status {
         last_error: None,
         next_due_at: None,
         overflows: 3,
+        held_since: None,
         manifest: PathBuf::from("/home/a/Drop/manifest.jsonl"),
     };
     let host = HostStatus {
@@ -43,6 +44,7 @@ fn status() -> Status {
         last_error: None,
         next_due_at: Some(at(30)),
         unknown_outcomes: 2,
+        held_since: Some(at(-60)),
     };
     Status {
         version: "0.1.0".into(),
@@ -179,6 +181,7 @@ fn the_page_keeps_the_rules_of_the_format_and_tells_what_is() {
     assert_eq!(value("pixchute_recent_timeout_ratio", &[("host", "pixhost")]), 0.25);
     assert_eq!(value("pixchute_workers_busy_ratio", &[]), 0.25);
     assert_eq!(value("pixchute_host_pause_seconds", &[("host", "pixhost")]), 90.0);
+    assert_eq!(value("pixchute_host_held", &[("host", "pixhost")]), 1.0);
     assert_eq!(value("pixchute_queue_oldest_age_seconds", &[]), 9.0);
     let folder = "/home/a/Dr\"op\\\n";
     assert_eq!(value("pixchute_jobs", &[("folder", folder), ("state", "done")]), 120.0);
