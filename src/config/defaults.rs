@@ -29,6 +29,7 @@ impl Default for Config {
             control_socket: None,
             folders: Vec::new(),
             hosts: BTreeMap::new(),
+            templates: BTreeMap::new(),
         }
     }
 }
@@ -95,6 +96,7 @@ impl Folder {
             failed: path.join("failed"),
             manifest: path.join("manifest.jsonl"),
             sidecars: true,
+            render: Vec::new(),
             dedupe: Dedupe::Link,
             max_bytes: 100_000_000,
             create: false,

@@ -12,7 +12,7 @@ use super::environment::{Environment, normal};
 use super::problem::{Problem, shown_path};
 use super::section::{Section, describe};
 use super::value::{pattern_mistake, size};
-use super::{After, Dedupe, Folder, WatchMode, host};
+use super::{After, Dedupe, Folder, Template, WatchMode, host, template};
 
 /// How the message of a missing key begins.
 pub(super) const MISSING: &str = "missing";
@@ -50,6 +50,7 @@ impl Place {
 /// Reads every `[[folder]]`.
 pub(super) fn read<'t>(
     root: &mut Section<'t>,
+    templates: &BTreeMap<String, Template>,
     env: &Environment<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<(Folder, Place)> {
@@ -68,7 +69,9 @@ pub(super) fn read<'t>(
     for (index, element) in array.iter().enumerate() {
         let name = format!("folder[{index}]");
         match element.get_ref() {
-            DeValue::Table(table) => folders.extend(read_one(name, table, element.span(), env, problems)),
+            DeValue::Table(table) => {
+                folders.extend(read_one(name, (table, element.span()), templates, env, problems));
+            }
             other => {
                 let message = format!("found {}, expected a table", describe(other));
                 problems.push(Problem { span: element.span(), key: name, message, help: None });
@@ -82,8 +85,8 @@ pub(super) fn read<'t>(
 /// `None` when it has no usable path. Without a usable host, `host` is empty.
 fn read_one<'t>(
     name: String,
-    table: &'t DeTable<'t>,
-    header: Range<usize>,
+    (table, header): (&'t DeTable<'t>, Range<usize>),
+    templates: &BTreeMap<String, Template>,
     env: &Environment<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<(Folder, Place)> {
@@ -95,9 +98,9 @@ fn read_one<'t>(
     let mut folder = Folder::new(path.unwrap_or_default(), host.unwrap_or_default());
     read_watching(&mut folder, &mut section);
     read_shelving(&mut folder, &mut section, env);
+    set(&mut folder.render, template::renderings(&mut section, templates));
     section.later("hosts", "");
     section.later("policy", "");
-    section.later("render", "[]");
     section.later("album", "\"off\"");
     section.later("strip_metadata", "false");
     section.later("verify", "false");

@@ -17,6 +17,7 @@ pub mod paths;
 pub mod problem;
 pub mod secret;
 mod section;
+mod template;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -33,6 +34,7 @@ pub use draft::Draft;
 pub use load::{draft, find, for_directories, load, parse};
 pub use problem::{ConfigError, Problem};
 pub use secret::Setting;
+pub use template::{Escape, FORMATS, Rendering, Template, TemplateText};
 
 /// Everything a user can set.
 #[derive(Clone)]
@@ -59,6 +61,8 @@ pub struct Config {
     pub folders: Vec<Folder>,
     /// `[host.NAME]`, and the hosts that folders name without a table of their own.
     pub hosts: BTreeMap<String, HostConfig>,
+    /// `[template.NAME]`
+    pub templates: BTreeMap<String, Template>,
 }
 
 /// Without the text: it may hold secrets.
@@ -75,6 +79,7 @@ impl fmt::Debug for Config {
             .field("control_socket", &self.control_socket)
             .field("folders", &self.folders)
             .field("hosts", &self.hosts)
+            .field("templates", &self.templates)
             .finish_non_exhaustive()
     }
 }
@@ -182,6 +187,8 @@ pub struct Folder {
     pub manifest: PathBuf,
     /// Whether each image gets a JSON record beside it.
     pub sidecars: bool,
+    /// The link files that are kept up to date.
+    pub render: Vec<Rendering>,
     /// What happens to a content that this host has already.
     pub dedupe: Dedupe,
     /// Larger files are refused.

@@ -62,6 +62,8 @@ pub struct Ignore {
     takes_all: bool,
     root: PathBuf,
     manifest: PathBuf,
+    /// The names of the link files.
+    renderings: Vec<String>,
 }
 
 /// A pattern of `include` or `exclude` that cannot be used.
@@ -96,6 +98,7 @@ impl Ignore {
             takes_all: folder.include.is_empty(),
             root: folder.path.clone(),
             manifest: folder.manifest.clone(),
+            renderings: folder.render.iter().map(|rendering| rendering.file.clone()).collect(),
         })
     }
 
@@ -125,7 +128,8 @@ impl Ignore {
         let Some(file_name) = name.file_name() else { return false };
         let included =
             self.takes_all || self.include_names.is_match(Path::new(file_name)) || self.include_paths.is_match(name);
-        included && !self.excluded(name) && !self.is_manifest(name, file_name) && !is_rendering(file_name)
+        let rendering = is_rendering(file_name) || self.renderings.iter().any(|file| file_name == OsStr::new(file));
+        included && !self.excluded(name) && !self.is_manifest(name, file_name) && !rendering
     }
 
     fn excluded(&self, path: &Path) -> bool {
@@ -145,7 +149,7 @@ impl Ignore {
     }
 }
 
-/// `links.bbcode.txt` and its relatives.
+/// `links.bbcode.txt` and its relatives, also of formats that are not kept any more.
 fn is_rendering(file_name: &OsStr) -> bool {
     let name = file_name.as_bytes();
     name.starts_with(b"links.") && name.ends_with(b".txt")
@@ -196,6 +200,7 @@ pub(super) mod tests {
             failed: path.join("failed"),
             manifest: path.join("manifest.jsonl"),
             sidecars: true,
+            render: Vec::new(),
             dedupe: Dedupe::Link,
             max_bytes: 1 << 20,
             create: false,

@@ -26,6 +26,7 @@ fn folder(path: &Path) -> Folder {
         failed: path.join("failed"),
         manifest: path.join("manifest.jsonl"),
         sidecars: true,
+        render: Vec::new(),
         dedupe: Dedupe::Link,
         max_bytes: 100,
         create: false,
