@@ -6,6 +6,7 @@
 mod body;
 mod build;
 mod engine;
+mod follow;
 mod http;
 mod limits;
 pub mod links;
@@ -15,6 +16,7 @@ pub mod progress;
 pub mod recipe;
 mod redact;
 pub mod source;
+mod sxcu;
 pub mod thumb;
 mod verdict;
 

@@ -1,7 +1,7 @@
 //! What is drawn once for an attempt: its moment and its randomness. Every try of a request sends the same.
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::{Timestamp, ZonedDateTime};
 use ulid::Ulid;
 
 use crate::clock::WallTime;
@@ -53,8 +53,8 @@ impl Draw {
 
     /// The moment in local time.
     #[must_use]
-    pub fn local_time(&self) -> Zoned {
-        Timestamp::from_millisecond(self.now.millis()).unwrap_or_default().to_zoned(self.zone.clone())
+    pub fn local_time(&self) -> ZonedDateTime {
+        Timestamp::from_millisecond(self.now.millis()).unwrap_or_default().to_zoned_datetime(self.zone.clone())
     }
 }
 

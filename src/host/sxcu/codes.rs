@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 
 use crate::host::recipe::Draw;
 
@@ -177,7 +177,7 @@ impl Code {
     }
 }
 
-fn hour(now: &Zoned, twelve: bool) -> String {
+fn hour(now: &ZonedDateTime, twelve: bool) -> String {
     match (twelve, now.hour()) {
         (false, hour) => format!("{hour:02}"),
         (true, 0) => "12".to_owned(),

@@ -71,7 +71,15 @@ fn translate(pattern: &str) -> Result<String, String> {
                     Some(letter @ ('<' | '>')) => out.push(letter),
                     // An escaped quote or slash is itself; the `regex` crate does not know every such escape.
                     Some(mark) if !mark.is_ascii_alphanumeric() && !mark.is_ascii_punctuation() => out.push(mark),
-                    Some(other) => out.extend(['\\', other]),
+                    Some(other) => {
+                        out.extend(['\\', other]);
+                        // `\p{Lu}`, `\k{name}`, `\x{41}`: braces of a name.
+                        if other.is_ascii_alphabetic() && chars.get(at) == Some(&'{') {
+                            let name = chars[at..].iter().take_while(|c| **c != '}').count();
+                            out.extend(&chars[at..at + name]);
+                            at += name;
+                        }
+                    }
                     None => return Err("the regular expression ends with a lone backslash".to_owned()),
                 }
             }
