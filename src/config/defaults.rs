@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    After, Config, Cooldown, Dedupe, Folder, HostConfig, Listen, Log, LogFormat, Pool, Retry, WatchMode, paths,
+    After, Config, Cooldown, Dedupe, Folder, HostConfig, Listen, Log, LogFormat, Policy, Pool, Retry, WatchMode, paths,
 };
 use crate::backoff::Backoff;
 
@@ -83,6 +83,8 @@ impl Folder {
         let include = ["*.jpg", "*.jpeg", "*.png", "*.gif", "*.webp"];
         Self {
             host: host.to_owned(),
+            also: Vec::new(),
+            policy: Policy::Failover,
             recursive: true,
             include: include.map(str::to_owned).to_vec(),
             exclude: Vec::new(),
@@ -102,6 +104,11 @@ impl Folder {
             create: false,
             path,
         }
+    }
+
+    /// The names of its hosts, in order; at least one.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.host.as_str()).chain(self.also.iter().map(String::as_str))
     }
 }
 

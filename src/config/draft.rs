@@ -130,8 +130,8 @@ fn read_document<'t>(
     config.templates = template::read(root.table("template"), config.file.as_deref(), env, problems);
     let folders = folder::read(&mut root, &config.templates, env, problems);
     for (folder, place) in &folders {
-        if !folder.host.is_empty() {
-            host::named_by_folder(&mut config.hosts, &folder.host, place.span("host"));
+        for (name, span) in folder.hosts().zip(place.hosts()) {
+            host::named_by_folder(&mut config.hosts, name, span.clone());
         }
     }
     config.folders = folders.into_iter().map(|(folder, _)| folder).collect();

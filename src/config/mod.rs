@@ -159,8 +159,12 @@ pub enum Listen {
 pub struct Folder {
     /// The drop folder, absolute.
     pub path: PathBuf,
-    /// The host its images go to.
+    /// The host its images go to; the first of several.
     pub host: String,
+    /// Its further hosts, in order; empty unless `hosts` names several.
+    pub also: Vec<String>,
+    /// Which of several hosts gets a file.
+    pub policy: Policy,
     /// Whether sub-folders are watched too.
     pub recursive: bool,
     /// File name patterns that are taken, without regard to case.
@@ -195,6 +199,17 @@ pub struct Folder {
     pub max_bytes: u64,
     /// Make the folder if it does not exist (only `run DIR` sets it).
     pub create: bool,
+}
+
+/// `policy = "failover" | "mirror" | "round_robin"`: which of the `hosts` gets a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// The first one that can take it.
+    Failover,
+    /// Each.
+    Mirror,
+    /// They take turns.
+    RoundRobin,
 }
 
 /// `watch = "auto" | "native" | "poll"`

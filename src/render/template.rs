@@ -320,5 +320,6 @@ fn sample_record(index: usize) -> Record {
         duration_ms: 1,
         moved_to: None,
         error: None,
+        mirrors: Vec::new(),
     }
 }

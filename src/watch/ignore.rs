@@ -176,35 +176,12 @@ fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, Bad
 #[cfg(test)]
 pub(super) mod tests {
     use std::os::unix::ffi::OsStrExt;
-    use std::time::Duration;
 
     use super::*;
-    use crate::config::{After, Dedupe, WatchMode};
 
     /// A drop folder as the defaults have it.
     pub(in crate::watch) fn folder(path: &Path) -> Folder {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Folder {
-            path: path.to_owned(),
-            host: "local".to_owned(),
-            recursive: true,
-            include: words(&["*.jpg", "*.jpeg", "*.png", "*.gif", "*.webp"]),
-            exclude: Vec::new(),
-            settle: Duration::from_secs(2),
-            watch: WatchMode::Auto,
-            poll_interval: Duration::from_secs(10),
-            rescan: Duration::from_secs(60),
-            after: After::Move,
-            done: path.join("done"),
-            retry: path.join("retry"),
-            failed: path.join("failed"),
-            manifest: path.join("manifest.jsonl"),
-            sidecars: true,
-            render: Vec::new(),
-            dedupe: Dedupe::Link,
-            max_bytes: 1 << 20,
-            create: false,
-        }
+        Folder { max_bytes: 1 << 20, ..Folder::new(path.to_owned(), "local") }
     }
 
     fn ignore(change: impl FnOnce(&mut Folder)) -> Ignore {
