@@ -228,6 +228,7 @@ impl Checks {
             max_parallel: raw.max_parallel,
             limits,
             options,
+            inline: BTreeMap::new(),
             require_any: raw.require_any,
             steps,
             result: result?,

@@ -16,6 +16,7 @@ pub mod template;
 use std::collections::BTreeMap;
 
 use regex::Regex;
+use secrecy::SecretString;
 
 use crate::host::Limits;
 use crate::job::ErrorClass;
@@ -44,6 +45,8 @@ pub struct Recipe {
     pub limits: Limits,
     /// What the user can set, by name.
     pub options: BTreeMap<String, OptionSpec>,
+    /// The secrets that stood in the recipe's own file, by the option that replaces each.
+    pub inline: BTreeMap<String, SecretString>,
     /// Of each group at least one option must be set.
     pub require_any: Vec<Vec<String>>,
     /// The requests, in order. Never empty; exactly one sends the file.
