@@ -219,9 +219,7 @@ impl RecipeHost {
             if !request.headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
                 outgoing = outgoing.header(CONTENT_TYPE, content_type);
             }
-            outgoing = outgoing
-                .header(CONTENT_LENGTH, request.plan.len())
-                .body(reqwest::Body::wrap(body));
+            outgoing = outgoing.header(CONTENT_LENGTH, request.plan.len()).body(reqwest::Body::wrap(body));
         }
         outgoing
     }
@@ -321,7 +319,8 @@ impl RecipeHost {
 /// The file as base64.
 async fn content(upload: &Upload) -> Result<Arc<str>, Box<Failure>> {
     let source = Arc::clone(&upload.source);
-    let read = move || source.read(0, usize::try_from(source.len()).unwrap_or(usize::MAX)).map(|all| STANDARD.encode(all));
+    let read =
+        move || source.read(0, usize::try_from(source.len()).unwrap_or(usize::MAX)).map(|all| STANDARD.encode(all));
     let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     read.map(Arc::from).map_err(|error| {
         let message = format!("the file could not be read: {error}");
@@ -340,7 +339,8 @@ fn values(step: &Step, answer: &Answer) -> BTreeMap<String, String> {
 fn filled(pairs: &[(String, Template)], scope: &Scope) -> Result<Vec<(String, String)>, RenderError> {
     let rendered = pairs.iter().map(|(name, template)| Ok((name.clone(), template.render(scope)?)));
     let keeps = pairs.iter().map(|(_, template)| template.keeps_empty());
-    let sent = rendered.zip(keeps).filter(|(pair, keeps)| *keeps || !matches!(pair, Ok((_, value)) if value.is_empty()));
+    let sent =
+        rendered.zip(keeps).filter(|(pair, keeps)| *keeps || !matches!(pair, Ok((_, value)) if value.is_empty()));
     sent.map(|(pair, _)| pair).collect()
 }
 

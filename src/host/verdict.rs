@@ -62,7 +62,10 @@ impl Judge<'_> {
         let raw = spec.url.render_with(scope, Some(answer)).map_err(|_| problem("without a link"))?;
         let url = link(&raw).map_err(|error| problem(&format!("with a link that cannot be used: {error}")))?;
         let optional = |template: &Option<Template>| {
-            template.as_ref().and_then(|template| template.render_with(scope, Some(answer)).ok()).and_then(|text| link(&text).ok())
+            template
+                .as_ref()
+                .and_then(|template| template.render_with(scope, Some(answer)).ok())
+                .and_then(|text| link(&text).ok())
         };
         let links = Links {
             thumb: optional(&spec.thumb),

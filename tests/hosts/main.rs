@@ -7,6 +7,7 @@ mod fake;
 mod misbehaviour;
 mod problems;
 mod retries;
+mod sxcu;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -352,7 +352,16 @@ impl Checks {
             self.problem(key, "names of steps and extracted values must be letters, digits or `_`");
         }
         self.known.extend(extract.keys().map(|name| format!("step.{}.{name}", raw.name)));
-        Some(Step { name: raw.name, method: method?, url: url?, headers, query, body: body?, redirects: false, extract })
+        Some(Step {
+            name: raw.name,
+            method: method?,
+            url: url?,
+            headers,
+            query,
+            body: body?,
+            redirects: false,
+            extract,
+        })
     }
 
     fn body(&mut self, key: &str, body: RawBody, raw: Vec<RawField>) -> Option<BodySpec> {

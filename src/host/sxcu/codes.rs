@@ -114,8 +114,10 @@ pub(super) struct Code {
 /// The code at the beginning of `text`.
 pub(super) fn code_at(text: &str) -> Option<Code> {
     let (name, what) = CODES.iter().find(|(name, _)| text.starts_with(name))?;
-    let takes_argument =
-        matches!(what, What::Counter(_) | What::Digit | What::Alphanumeric | What::Unambiguous | What::Hex | What::FileLine);
+    let takes_argument = matches!(
+        what,
+        What::Counter(_) | What::Digit | What::Alphanumeric | What::Unambiguous | What::Hex | What::FileLine
+    );
     let rest = &text[name.len()..];
     let argument = rest.strip_prefix('{').filter(|_| takes_argument).and_then(|rest| rest.split_once('}'));
     let (mut what, mut times, mut len) = (*what, None, name.len());

@@ -26,9 +26,8 @@ static NEW_CALL: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{[A-Za-z0-9]+(?::[^{}]|\})").expect("a valid expression"));
 
 /// A code of the name parser with an argument in braces, which are not those of the syntax.
-static CODE_ARGUMENT: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^%(?:rna|rn|ra|rx|rf|iAa|ia|ib|ix|i)\{[^{}]*\}").expect("a valid expression")
-});
+static CODE_ARGUMENT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^%(?:rna|rn|ra|rx|rf|iAa|ia|ib|ix|i)\{[^{}]*\}").expect("a valid expression"));
 
 /// When a file was written, by its syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +199,8 @@ impl Converter<'_> {
         if self.old || OLD_CALL.is_match(&item.data) {
             static TOKEN: LazyLock<Regex> =
                 LazyLock::new(|| Regex::new(r"(?i)\$(input|filename)\$").expect("a valid expression"));
-            let data = TOKEN.replace_all(&item.data, |found: &regex::Captures<'_>| format!("{{{}}}", found[1].to_lowercase()));
+            let data =
+                TOKEN.replace_all(&item.data, |found: &regex::Captures<'_>| format!("{{{}}}", found[1].to_lowercase()));
             item.data = data.into_owned();
         }
     }

@@ -20,11 +20,23 @@ fn sxcu_3_the_era_is_known_by_version_or_by_content() {
         (r#"{ "Version": "12.4.1", "URL": "$json:url$", "Body": "Binary" }"#, Era::B),
         (r#"{ "Version": "13.7.1" }"#, Era::B),
         (r#"{ "Version": "12.3.1", "RequestType": "POST" }"#, Era::A),
-        (r#"{ "RequestType": "POST", "FileFormName": "files[]", "ResponseType": "Text", "URL": "$json:files[0].url$" }"#, Era::A),
+        (
+            r#"{ "RequestType": "POST", "FileFormName": "files[]", "ResponseType": "Text", "URL": "$json:files[0].url$" }"#,
+            Era::A,
+        ),
         (r#"{ "FileFormName": "f", "URL": "$1,url$", "RegexList": ["a"] }"#, Era::A),
-        (r#"{ "RequestURL": "https://h/", "FileFormName": "fileToUpload", "Arguments": { "reqtype": "fileupload" } }"#, Era::A),
-        (r#"{ "Version": "1.3.1", "RequestMethod": "POST", "Body": "MultipartFormData", "URL": "https://h/$json:id$" }"#, Era::B),
-        (r#"{ "Version": "1.0.0", "Body": "MultipartFormData", "URL": "$json:url$", "DeletionURL": "$json:d$" }"#, Era::B),
+        (
+            r#"{ "RequestURL": "https://h/", "FileFormName": "fileToUpload", "Arguments": { "reqtype": "fileupload" } }"#,
+            Era::A,
+        ),
+        (
+            r#"{ "Version": "1.3.1", "RequestMethod": "POST", "Body": "MultipartFormData", "URL": "https://h/$json:id$" }"#,
+            Era::B,
+        ),
+        (
+            r#"{ "Version": "1.0.0", "Body": "MultipartFormData", "URL": "$json:url$", "DeletionURL": "$json:d$" }"#,
+            Era::B,
+        ),
         (r#"{ "Body": "MultipartFormData", "URL": "{json:url}" }"#, Era::C),
         (r#"{ "Body": "MultipartFormData", "URL": "{response}" }"#, Era::C),
         (r#"{ "Body": "MultipartFormData" }"#, Era::C),
@@ -39,7 +51,8 @@ fn sxcu_3_a_to_b() {
     let (item, ..) = migrated(r#"{ "RequestType": "POST", "FileFormName": "f", "Arguments": { "a": "1" } }"#);
     assert_eq!((item.method, item.body), (Some("POST"), Some(Body::Multipart)));
     assert_eq!(item.arguments, [("a".into(), "1".into())]);
-    let (item, ..) = migrated(r#"{ "RequestType": "GET", "RequestURL": "https://h/?b=2", "Arguments": { "a": "1", "b": "3" } }"#);
+    let (item, ..) =
+        migrated(r#"{ "RequestType": "GET", "RequestURL": "https://h/?b=2", "Arguments": { "a": "1", "b": "3" } }"#);
     assert_eq!((item.method, item.body), (Some("GET"), Some(Body::None)));
     assert_eq!(item.parameters, [("a".into(), "1".into()), ("b".into(), "3".into())]);
     let table = [
@@ -120,7 +133,9 @@ fn sxcu_3_b_to_c_better_than_sharex() {
 
 #[test]
 fn sxcu_3_data_keeps_its_braces_and_gets_its_tokens() {
-    let (item, ..) = migrated(r#"{ "Version": "12.4.1", "Body": "JSON", "Data": "{\"a\":\"$Input$\",\"b\":\"$filename$\",\"c\":\"$json:x$\"}" }"#);
+    let (item, ..) = migrated(
+        r#"{ "Version": "12.4.1", "Body": "JSON", "Data": "{\"a\":\"$Input$\",\"b\":\"$filename$\",\"c\":\"$json:x$\"}" }"#,
+    );
     assert_eq!(item.data, r#"{"a":"{input}","b":"{filename}","c":"$json:x$"}"#);
 }
 

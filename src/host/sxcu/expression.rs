@@ -65,7 +65,11 @@ impl Foreign for Expression {
             Kind::Address { query, home } => {
                 // File names are encoded by the query's own encoding.
                 let world = World { encodes_names: false, ..world };
-                moved(&with_query(&with_scheme(&text), &query.work_out(&world).map_err(failed)?), home.as_deref(), scope)
+                moved(
+                    &with_query(&with_scheme(&text), &query.work_out(&world).map_err(failed)?),
+                    home.as_deref(),
+                    scope,
+                )
             }
             // An address around nothing leads nowhere, though it looks like a link.
             Kind::Link if world.found.get() == Found::Nothing => return Err(RenderError::Missing(self.key.clone())),

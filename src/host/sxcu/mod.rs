@@ -94,7 +94,8 @@ impl Sxcu {
         if item.url.trim().is_empty() {
             found.mistakes.push("RequestURL: is empty".to_owned());
         }
-        for (key, text) in [("URL", &texts.link), ("ThumbnailURL", &texts.thumbnail), ("DeletionURL", &texts.deletion)] {
+        for (key, text) in [("URL", &texts.link), ("ThumbnailURL", &texts.thumbnail), ("DeletionURL", &texts.deletion)]
+        {
             check_calls(key, text, &mut found);
         }
         check_calls("ErrorMessage", &texts.error, &mut found);
@@ -107,6 +108,16 @@ impl Sxcu {
         notes.extend(found.notes);
         let secrets = secrets::separate(&mut texts, body);
         notes.dedup();
+        // What the texts were made of still holds the secrets.
+        let item = Item {
+            version: item.version,
+            name: item.name,
+            destinations: item.destinations,
+            method: item.method,
+            body: item.body,
+            file_form_name: item.file_form_name,
+            ..Item::default()
+        };
         Ok(Self { item, texts, era, notes, secrets })
     }
 
@@ -116,7 +127,7 @@ impl Sxcu {
         if !self.item.name.trim().is_empty() {
             return self.item.name.trim().to_owned();
         }
-        let host = site::host_of(&self.item.url);
+        let host = site::host_of(&self.texts.url.written(Place::Url));
         host.strip_prefix("www.").unwrap_or(&host).to_owned()
     }
 
@@ -134,7 +145,9 @@ impl Sxcu {
             Body::Multipart | Body::Binary => return None,
             Body::Json | Body::Xml if self.texts.data.has_content() => return None,
             Body::Form if argument_has_file => return None,
-            Body::Json | Body::Xml => "its Data does not carry the image: write {base64file} or {datauri} where it belongs",
+            Body::Json | Body::Xml => {
+                "its Data does not carry the image: write {base64file} or {datauri} where it belongs"
+            }
             Body::Form => "its Arguments do not carry the image: write {base64file} or {datauri} where it belongs",
             Body::None => "its request has no body, so it carries no image",
         };
@@ -249,7 +262,9 @@ fn check_calls(key: &str, text: &Text, found: &mut Findings) {
         let literal = |i: usize| call.params.get(i).and_then(Text::as_literal);
         let last = call.params.len().saturating_sub(1);
         let checked = match call.function {
-            Function::Json => literal(last.min(1)).filter(|path| !path.is_empty()).map(|path| jsonpath::compile(&path).err()),
+            Function::Json => {
+                literal(last.min(1)).filter(|path| !path.is_empty()).map(|path| jsonpath::compile(&path).err())
+            }
             Function::Xml => literal(last.min(1)).map(|path| xpath::XPath::compile(&path).err()),
             Function::Regex => literal(usize::from(last >= 2)).map(|pattern| regexp::compile(&pattern).err()),
             Function::Header => literal(0).map(|name| {

@@ -125,7 +125,13 @@ fn options(sxcu: &Sxcu) -> BTreeMap<String, OptionSpec> {
     for (name, offered) in sxcu.questions() {
         let doc = format!("what ShareX would ask for: {} = \"…\"", quoted_key(&name));
         let offered = offered.filter(|offered| !offered.is_empty());
-        let spec = OptionSpec { doc, required: offered.is_none(), secret: is_secret_name(&name), default: offered, ..OptionSpec::default() };
+        let spec = OptionSpec {
+            doc,
+            required: offered.is_none(),
+            secret: is_secret_name(&name),
+            default: offered,
+            ..OptionSpec::default()
+        };
         options.insert(name, spec);
     }
     options

@@ -14,8 +14,22 @@ use super::{Parsed, file::Body};
 
 /// Names that hold one of these hold a secret.
 const SECRET_PARTS: [&str; 16] = [
-    "key", "token", "secret", "passw", "passphrase", "pwd", "auth", "credential", "cookie", "session", "signature",
-    "userhash", "webhook", "bearer", "apikey", "privatekey",
+    "key",
+    "token",
+    "secret",
+    "passw",
+    "passphrase",
+    "pwd",
+    "auth",
+    "credential",
+    "cookie",
+    "session",
+    "signature",
+    "userhash",
+    "webhook",
+    "bearer",
+    "apikey",
+    "privatekey",
 ];
 
 /// Names that are exactly one of these hold a secret.
@@ -39,8 +53,7 @@ const SCHEMES: [&str; 10] =
 const SHORTEST: usize = 4;
 
 /// What looks like a generated key: long, letters and digits mixed.
-static TOKEN: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"[A-Za-z0-9_\-+]{16,}").expect("a valid expression"));
+static TOKEN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9_\-+]{16,}").expect("a valid expression"));
 
 /// `token=…` inside of an address.
 static QUERY_PAIR: LazyLock<Regex> =
@@ -88,7 +101,8 @@ fn is_public_value(text: &str) -> bool {
 
 /// Takes the secrets out of `parsed`; returns them by the names under which they are asked for.
 pub(super) fn separate(parsed: &mut Parsed, body: Body) -> BTreeMap<String, SecretString> {
-    let mut vault = Vault { taken: parsed.texts().iter().flat_map(|text| names(text)).collect(), found: BTreeMap::new() };
+    let mut vault =
+        Vault { taken: parsed.texts().iter().flat_map(|text| names(text)).collect(), found: BTreeMap::new() };
     vault.address(&mut parsed.url);
     for (name, value) in &mut parsed.headers {
         if name.eq_ignore_ascii_case("cookie") {
@@ -124,7 +138,8 @@ struct Vault {
 impl Vault {
     /// What stands in place of `secret`.
     fn keep(&mut self, name: &str, secret: &str) -> Piece {
-        let mut base: String = name.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let mut base: String =
+            name.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         base = base.trim_matches('_').to_owned();
         if base.is_empty() {
             base.push_str("secret");
@@ -172,7 +187,8 @@ impl Vault {
             for pair in literal.split("; ") {
                 let value = pair.find('=').map_or(pair.len(), |equals| equals + 1);
                 if !is_public_value(&pair[value..]) {
-                    found.push((at + value..at + pair.len(), format!("cookie_{}", pair[..value].trim_end_matches('='))));
+                    found
+                        .push((at + value..at + pair.len(), format!("cookie_{}", pair[..value].trim_end_matches('='))));
                 }
                 at += pair.len() + 2;
             }
@@ -201,7 +217,8 @@ impl Vault {
     fn address(&mut self, text: &mut Text) {
         self.replace(text, |literal| {
             let pairs = QUERY_PAIR.captures_iter(literal).filter_map(|found| found.get(1).zip(found.get(2)));
-            let secret = pairs.filter(|(name, value)| is_secret_name(name.as_str()) && !is_public_value(value.as_str()));
+            let secret =
+                pairs.filter(|(name, value)| is_secret_name(name.as_str()) && !is_public_value(value.as_str()));
             secret.map(|(name, value)| (value.range(), name.as_str().to_owned())).collect()
         });
         self.tokens("address", text);
@@ -276,20 +293,43 @@ mod tests {
 
     #[test]
     fn names_say_what_is_secret() {
-        for name in ["Authorization", "X-API-Key", "auth_token", "pw", "userHash", "Cookie", "upload_password", "secret_key", "sid"] {
+        for name in [
+            "Authorization",
+            "X-API-Key",
+            "auth_token",
+            "pw",
+            "userHash",
+            "Cookie",
+            "upload_password",
+            "secret_key",
+            "sid",
+        ] {
             assert!(is_secret_name(name), "{name}");
         }
-        for name in ["author", "keywords", "title", "album", "format", "keep-exif", "userID", "private", "type", "passive"] {
+        for name in
+            ["author", "keywords", "title", "album", "format", "keep-exif", "userID", "private", "type", "passive"]
+        {
             assert!(!is_secret_name(name), "{name}");
         }
     }
 
     #[test]
     fn generated_texts_look_secret_and_words_do_not() {
-        for text in ["6d207e02198a847aa98d0a2a901485a5", "CANARY-title-7f3d9c21", "sk_live_4eC39HqLyjWDarjtT1", "AbCdEfGhIjKlMnOpQrStUvWxYz"] {
+        for text in [
+            "6d207e02198a847aa98d0a2a901485a5",
+            "CANARY-title-7f3d9c21",
+            "sk_live_4eC39HqLyjWDarjtT1",
+            "AbCdEfGhIjKlMnOpQrStUvWxYz",
+        ] {
             assert!(looks_secret(text), "{text}");
         }
-        for text in ["multipart-form-data", "2026-01-02-03-04-05", "image-compression-percent", "aaaaaaaaaaaaaaaaaaaa", "short1a2b3c"] {
+        for text in [
+            "multipart-form-data",
+            "2026-01-02-03-04-05",
+            "image-compression-percent",
+            "aaaaaaaaaaaaaaaaaaaa",
+            "short1a2b3c",
+        ] {
             assert!(!looks_secret(text), "{text}");
         }
     }

@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn the_name_is_the_host() {
-        for (url, host) in [("https://u:p@h.example/x?y", "h.example"), ("h.example", "h.example"), ("Webhook URL", "Webhook URL")] {
+        for (url, host) in
+            [("https://u:p@h.example/x?y", "h.example"), ("h.example", "h.example"), ("Webhook URL", "Webhook URL")]
+        {
             assert_eq!(host_of(url), host);
         }
     }

@@ -274,7 +274,8 @@ impl Parser<'_> {
     /// An unescaped `|` or `}` outside of a call.
     fn stray(&mut self) {
         let stray = self.chars[self.at].1;
-        let message = format!("a `{stray}` outside of braces ends the text, as in ShareX: write `\\{stray}` if it belongs to it");
+        let message =
+            format!("a `{stray}` outside of braces ends the text, as in ShareX: write `\\{stray}` if it belongs to it");
         self.note(self.at, &message);
         self.stopped = true;
     }
@@ -358,7 +359,10 @@ impl Parser<'_> {
             }
             match self.peek() {
                 Some('|') => {
-                    self.note(self.at, "a `|` before any `:` ends a function's name, and the text after its braces is lost");
+                    self.note(
+                        self.at,
+                        "a `|` before any `:` ends a function's name, and the text after its braces is lost",
+                    );
                     piped = true;
                     self.at += 1;
                 }
@@ -412,7 +416,8 @@ impl Parser<'_> {
         }
         let before_answer = self.place != Place::Response;
         if before_answer && function.reads_answer(params.len()) {
-            let message = format!("`{{{}}}` reads the answer, and the request is made before there is one", function.name());
+            let message =
+                format!("`{{{}}}` reads the answer, and the request is made before there is one", function.name());
             self.mistake(from, &message);
             return None;
         }
@@ -444,7 +449,9 @@ pub(super) fn parse_data(text: &str, encoding: Option<Encoding>, found: &mut Fin
         }
         if let Some(code) = code_at(rest).filter(|_| c == '%') {
             match code.what {
-                What::FileLine => found.mistakes.push("Data: `%rf` would send lines of files: it is not supported".into()),
+                What::FileLine => {
+                    found.mistakes.push("Data: `%rf` would send lines of files: it is not supported".into())
+                }
                 What::Private => {
                     found.notes.push(format!("Data: `{}` is left empty: it would tell who you are", code.text));
                 }

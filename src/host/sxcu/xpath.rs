@@ -126,7 +126,8 @@ impl Found<'_> {
 
 impl Test {
     fn candidates<'d>(&self, node: Node<'d, 'd>, visits: &mut usize) -> Result<Vec<Found<'d>>, String> {
-        let children = |wanted: &dyn Fn(&Node<'d, 'd>) -> bool| node.children().filter(wanted).map(Found::Node).collect();
+        let children =
+            |wanted: &dyn Fn(&Node<'d, 'd>) -> bool| node.children().filter(wanted).map(Found::Node).collect();
         let attributes = |wanted: &dyn Fn(&str) -> bool| {
             let all = node.attributes().enumerate().filter(|(_, attribute)| wanted(attribute.name()));
             all.map(|(i, attribute)| Found::Attribute(node.id().get_usize(), i, attribute.value())).collect()
@@ -210,7 +211,10 @@ impl<'t> Reader<'t> {
 
     fn path(&mut self) -> Result<XPath, String> {
         let mut steps = Vec::new();
-        let mut deep = if self.skip("//") { true } else { self.skip("/") && false };
+        let mut deep = self.skip("//");
+        if !deep {
+            self.skip("/");
+        }
         loop {
             let test = self.test()?;
             let mut predicates = Vec::new();
