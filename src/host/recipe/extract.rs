@@ -122,7 +122,7 @@ impl Extractor {
             }
             Self::Css { selector, attribute } => css(&answer.body, selector, attribute.as_deref()),
             Self::Body => Some(answer.body.clone()),
-            Self::Template(template) => template.render_with(&Scope::default(), Some(answer)).ok(),
+            Self::Template(template) => template.render_after(&Scope::default(), Some(answer)).ok(),
         }?;
         let trimmed = found.trim();
         (!trimmed.is_empty()).then(|| trimmed.to_owned())

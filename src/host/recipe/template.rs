@@ -117,19 +117,24 @@ impl Template {
     /// # Errors
     /// [`RenderError`]
     pub fn render(&self, scope: &Scope) -> Result<String, RenderError> {
-        self.render_with(scope, None)
+        self.render_after(scope, None)
     }
 
     /// The text with its expressions replaced; templates of other languages also read the answer itself.
     ///
     /// # Errors
     /// [`RenderError`]
-    pub fn render_with(&self, scope: &Scope, answer: Option<&Answer>) -> Result<String, RenderError> {
-        let text = match &self.0 {
-            Kind::Foreign(template) => return template.render(scope, answer),
-            Kind::Expressions(text) => text,
-        };
-        let rendered = ENVIRONMENT.render_str(text, scope.value()).map_err(|error| match error.kind() {
+    pub fn render_after(&self, scope: &Scope, answer: Option<&Answer>) -> Result<String, RenderError> {
+        match &self.0 {
+            Kind::Foreign(template) => template.render(scope, answer),
+            Kind::Expressions(_) => self.render_with(scope.value()),
+        }
+    }
+
+    /// The text with its expressions replaced by what they are with these values.
+    pub(in crate::host) fn render_with(&self, values: Value) -> Result<String, RenderError> {
+        let Kind::Expressions(text) = &self.0 else { return Err(RenderError::Missing(self.source().to_owned())) };
+        let rendered = ENVIRONMENT.render_str(text, values).map_err(|error| match error.kind() {
             ErrorKind::UndefinedError => RenderError::Missing(text.clone()),
             kind => RenderError::Failed(text.clone(), kind.to_string()),
         })?;
@@ -158,6 +163,13 @@ impl Template {
     #[must_use]
     pub fn has_content(&self) -> bool {
         matches!(&self.0, Kind::Foreign(template) if template.has_content())
+    }
+}
+
+/// The empty text.
+impl Default for Template {
+    fn default() -> Self {
+        Self(Kind::Expressions(String::new()))
     }
 }
 

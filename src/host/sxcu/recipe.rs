@@ -9,7 +9,7 @@ use super::secrets::is_secret_name;
 use super::site::sites;
 use super::syntax::{Call, Encoding, Function, Piece, Text};
 use crate::host::Limits;
-use crate::host::recipe::{BodySpec, Extractor, OptionSpec, Recipe, ResultSpec, Step, Template};
+use crate::host::recipe::{BodySpec, Extractor, OptionSpec, Protocol, Recipe, ResultSpec, Step, Template};
 
 /// The largest file that is sent inside of a text: it is held in memory, a third larger.
 const INSIDE_TEXT_LIMIT: u64 = 16 << 20;
@@ -59,6 +59,7 @@ pub(super) fn recipe(sxcu: &Sxcu, name: &str, answers: &BTreeMap<String, String>
         site: home.clone().unwrap_or_else(|| "-".to_owned()),
         base_url: home,
         sites,
+        protocol: Protocol::Steps,
         max_parallel: None,
         limits: Limits { max_bytes: inside_text.then_some(INSIDE_TEXT_LIMIT), ..Limits::default() },
         options,

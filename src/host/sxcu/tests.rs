@@ -36,7 +36,7 @@ fn answer(body: &str) -> Answer {
 fn after(text: &str, body: &str) -> Result<String, RenderError> {
     let (parsed, found) = text_at(Place::Response, text);
     assert_eq!(found.mistakes, [""; 0], "{text}");
-    expression::value("URL", parsed).render_with(&scope("a b.png"), Some(&answer(body)))
+    expression::value("URL", parsed).render_after(&scope("a b.png"), Some(&answer(body)))
 }
 
 fn before(text: &str) -> String {
@@ -85,7 +85,7 @@ fn sxcu_6_3_corner_cases_do_what_sharex_does_and_are_noted() {
         assert_eq!(text_at(Place::Response, text).1.notes.len(), notes, "{text}");
     }
     let (parsed, _) = text_at(Place::Response, "{random:a|}");
-    let drawn = expression::value("URL", parsed).render_with(&scope("x"), Some(&answer(""))).expect("drawn");
+    let drawn = expression::value("URL", parsed).render_after(&scope("x"), Some(&answer(""))).expect("drawn");
     assert!(drawn == "a" || drawn.is_empty(), "two parameters, one empty");
 }
 
@@ -307,7 +307,7 @@ fn sxcu_7_links() {
     let link = |fields: &str, body: &str| {
         let text =
             format!(r#"{{ "Version": "17.0.0", "RequestURL": "https://h.example/", "Body": "Binary", {fields} }}"#);
-        recipe(&text).result.url.render_with(&scope("a b.png"), Some(&answer(body)))
+        recipe(&text).result.url.render_after(&scope("a b.png"), Some(&answer(body)))
     };
     let table = [
         (r#""Name": "x""#, " https://h.example/1\n", "https://h.example/1"),
@@ -408,10 +408,10 @@ fn sxcu_9_the_examples_round_trip() {
     }
     let page = "<input id=\"direct\" value=\"https://h/1\"><img src=\"https://h/1_t.png\">";
     let second = recipe(files[1]).result.thumb.expect("a thumbnail");
-    assert_eq!(second.render_with(&scope("x"), Some(&answer(page))).as_deref(), Ok("https://h/1_t.png"));
+    assert_eq!(second.render_after(&scope("x"), Some(&answer(page))).as_deref(), Ok("https://h/1_t.png"));
     let third = recipe(files[2]).result.url;
     assert_eq!(
-        third.render_with(&scope("x"), Some(&answer("abc\ndef\n"))).as_deref(),
+        third.render_after(&scope("x"), Some(&answer("abc\ndef\n"))).as_deref(),
         Ok("https://h.example/f.php?h=abc&p=1")
     );
 }
