@@ -16,6 +16,7 @@
 
 mod attempt;
 mod intake;
+mod links;
 mod pool;
 mod recorder;
 mod recovery;
@@ -148,6 +149,8 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let pauses = recovered.pauses.clone();
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
+    let links_end = CancellationToken::new();
+    shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     for (folder, feed) in feeds {
         shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), folder, feed));
     }
@@ -162,6 +165,8 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     shared.close_results();
     drop(pool);
     let _ = recording.await;
+    // Nothing is recorded any more: what is left is written, then the task ends.
+    links_end.cancel();
     services_end.cancel();
     shared.tracker.close();
     shared.tracker.wait().await;

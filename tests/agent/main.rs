@@ -8,5 +8,6 @@ mod commands;
 mod crash;
 mod files;
 mod hangs;
+mod links;
 mod outcomes;
 mod rests;
