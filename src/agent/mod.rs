@@ -17,6 +17,7 @@
 mod attempt;
 mod intake;
 mod links;
+mod live;
 mod pool;
 mod recorder;
 mod recovery;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::links::Changes;
+use super::live::{Last, Recent};
 use super::recorder::Finished;
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Folder};
@@ -136,6 +137,7 @@ pub(super) struct FolderSlot {
     pub(super) taken: AtomicU64,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
+    pub(super) last: Last,
 }
 
 /// What of a drop folder changes with the configuration.
@@ -154,6 +156,7 @@ impl FolderSlot {
             in_place: AtomicBool::new(true),
             taken: AtomicU64::new(0),
             blocked: watch::Sender::new(None),
+            last: Last::default(),
         }
     }
 
@@ -212,6 +215,7 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// Lists whose link files are out of date.
     pub(super) links: Changes,
+    pub(super) recent: Recent,
 }
 
 impl std::fmt::Debug for Shared {
@@ -249,6 +253,7 @@ impl Shared {
             open: AtomicU64::new(0),
             counts: Counts::default(),
             links: Changes::default(),
+            recent: Recent::default(),
         }
     }
 

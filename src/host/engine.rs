@@ -107,6 +107,7 @@ impl RecipeHost {
                 return Err(failure);
             }
             upload.progress.enter(Phase::Wait);
+            upload.progress.count_retry();
             sleep(delay).await;
         }
     }

@@ -12,6 +12,7 @@ pub mod links;
 pub mod local;
 mod options;
 pub mod progress;
+pub mod rate;
 pub mod recipe;
 mod redact;
 pub mod source;

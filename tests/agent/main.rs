@@ -9,5 +9,6 @@ mod crash;
 mod files;
 mod hangs;
 mod links;
+mod live;
 mod outcomes;
 mod rests;
