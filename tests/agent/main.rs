@@ -12,3 +12,4 @@ mod links;
 mod live;
 mod outcomes;
 mod rests;
+mod steering;
