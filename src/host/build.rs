@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+use secrecy::ExposeSecret;
+use url::Url;
 
 use super::engine::RecipeHost;
-use super::options::{base_url, nearest, resolve};
-use super::recipe::{Listed, library};
+use super::options::{Options, nearest, resolve, sites};
+use super::recipe::{Listed, Recipe, library};
 use super::redact::Redactor;
+use super::session::Sessions;
 use super::{Host, http, local};
 use crate::clock::Clock;
 use crate::config::{Config, HostConfig, Problem};
@@ -15,15 +19,23 @@ use crate::config::{Config, HostConfig, Problem};
 /// The recipe name of the embedded host.
 const LOCAL: &str = "local";
 
+/// The sessions by account.
+type Accounts = BTreeMap<Vec<String>, Arc<Sessions>>;
+
 /// Builds every host of `config`. `local` is where the embedded host stores; `None` when its server is off.
 ///
 /// # Errors
 /// Everything that is wrong with the `[host.*]` tables and their recipes.
 pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<String, Arc<dyn Host>>, Vec<Problem>> {
     let mut hosts: BTreeMap<String, Arc<dyn Host>> = BTreeMap::new();
+    let mut accounts = Accounts::new();
     let mut problems = Vec::new();
     for (name, host) in &config.hosts {
-        let built = if host.recipe == LOCAL { build_local(host, local.as_ref()) } else { build_recipe(config, host) };
+        let built = if host.recipe == LOCAL {
+            build_local(host, local.as_ref())
+        } else {
+            build_recipe(config, host, &mut accounts)
+        };
         match built {
             Ok(built) => drop(hosts.insert(name.clone(), built)),
             Err(found) => problems.extend(found),
@@ -65,7 +77,7 @@ fn build_local(host: &HostConfig, site: Option<&local::Site>) -> Result<Arc<dyn 
     }
 }
 
-fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec<Problem>> {
+fn build_recipe(config: &Config, host: &HostConfig, accounts: &mut Accounts) -> Result<Arc<dyn Host>, Vec<Problem>> {
     let problem = |key: &str, message: String, help: Option<String>| Problem {
         span: host.span.clone(),
         key: format!("host.{}{key}", host.name),
@@ -81,23 +93,25 @@ fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec
             .map(|what| problem(".recipe", format!("{}: {what}", error.origin), None))
             .collect::<Vec<_>>()
     })?;
-    let (base_url, options) = match (base_url(&recipe, host), resolve(&recipe, host)) {
-        (Ok(base_url), Ok(options)) => (base_url, options),
-        (base_url, options) => {
-            let problems = base_url.err().into_iter().chain(options.err().into_iter().flatten());
+    let (sites, options) = match (sites(&recipe, host), resolve(&recipe, host)) {
+        (Ok(sites), Ok(options)) => (sites, options),
+        (sites, options) => {
+            let problems = sites.err().into_iter().chain(options.err().into_iter().flatten());
             return Err(problems.collect());
         }
     };
-    let client = http::client(&base_url, &config.pool).map_err(|error| {
+    let client = http::client(&sites.base, &config.pool).map_err(|error| {
         let message = format!("no HTTPS client could be set up: {}", error.without_url());
         vec![problem("", message, Some("are the system's certificates installed (package ca-certificates)?".into()))]
     })?;
     let secrets = options.iter().filter(|(name, _)| recipe.options.get(*name).is_some_and(|spec| spec.secret));
     let redactor = Redactor::new(secrets.map(|(_, value)| value));
+    let account = account(&recipe, &sites.base, &options);
     Ok(Arc::new(RecipeHost {
         name: host.name.clone(),
         recipe: Arc::new(recipe),
-        base_url,
+        sessions: Arc::clone(accounts.entry(account).or_default()),
+        sites,
         options,
         redactor,
         client,
@@ -105,7 +119,16 @@ fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec
         stall_timeout: config.pool.stall_timeout,
         retry: config.retry.clone(),
         clock: Clock::System,
+        jars: Mutex::default(),
     }))
+}
+
+/// Whose session it is: hosts with the same recipe, site and account share one, so that none logs the other out.
+fn account(recipe: &Recipe, base: &Url, options: &Options) -> Vec<String> {
+    let session = recipe.session.as_ref();
+    let who = session.iter().flat_map(|session| &session.account).filter_map(|name| options.get(name));
+    let who = who.map(|value| value.expose_secret().to_owned());
+    [recipe.name.clone(), base.to_string()].into_iter().chain(who).collect()
 }
 
 /// The recipe that `host` asks for, or what to do about its absence.

@@ -5,15 +5,21 @@
 
 mod body;
 mod build;
+mod cookies;
 mod engine;
+mod gallery;
 mod http;
 mod limits;
 pub mod links;
 pub mod local;
 mod options;
+mod prepare;
 pub mod progress;
 pub mod recipe;
 mod redact;
+mod run;
+mod session;
+mod sites;
 pub mod source;
 pub mod thumb;
 mod verdict;
