@@ -75,8 +75,7 @@ async fn upload_or_link(
     progress: &Arc<Progress>,
     content: Option<Kept>,
 ) -> End {
-    let config = &shared.config.folders[folder.0];
-    let link = config.dedupe != Dedupe::Upload;
+    let link = shared.folder(folder).dedupe != Dedupe::Upload;
     match intend(shared, job, link).await {
         Intent::Begun => {}
         Intent::Known(links) => return End::Known(links),
@@ -97,10 +96,10 @@ async fn upload_or_link(
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
-    let (host, limit) = (&*shared.host(host).host, shared.config.pool.file_timeout);
+    let (host, limit) = (shared.host(host).host(), shared.config().pool.file_timeout);
     let bytes = content.as_ref().map(|kept| kept.content.clone());
     tokio::select! {
-        outcome = upload::attempt(host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
+        outcome = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
         () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
     }
 }
@@ -154,7 +153,7 @@ async fn keep_answer(shared: &Shared, job: &Job, links: &Links, took: Duration) 
 
 /// Whether the host must rest after this failure; the rest is written down, so that it survives a restart.
 async fn rest_of(shared: &Shared, host: HostId, failure: &Failure) -> Option<Rest> {
-    let length = verdict::rest_after(failure, &shared.config.cooldown.backoff)?;
+    let length = verdict::rest_after(failure, &shared.config().cooldown.backoff)?;
     let since = shared.clock.now();
     let reason = failure.message.clone();
     let pause =
