@@ -101,6 +101,7 @@ impl RecipeHost {
                     }
                     renewed = true;
                     run.scope.steps.clear();
+                    run.scope.random = self.randoms();
                 }
             }
         }
@@ -147,7 +148,7 @@ impl RecipeHost {
                 .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
                 .collect(),
             file: upload.map_or_else(BTreeMap::new, file_values),
-            random: self.recipe.random.iter().map(|(name, random)| (name.clone(), random.make())).collect(),
+            random: self.randoms(),
             gallery: gallery.values(),
             ..Scope::default()
         };
@@ -166,6 +167,11 @@ impl RecipeHost {
             secrets: Vec::new(),
             stored: false,
         }
+    }
+
+    /// Fresh values for `random`.
+    pub(super) fn randoms(&self) -> BTreeMap<String, String> {
+        self.recipe.random.iter().map(|(name, random)| (name.clone(), random.make())).collect()
     }
 
     /// The jar for the requests outside of a session.

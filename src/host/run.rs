@@ -102,12 +102,12 @@ impl Run<'_> {
 
     /// Sends the request of `step` until its answer can be used, it is not worth another try, or the deadline is too near.
     async fn persist<T>(
-        &self,
+        &mut self,
         step: &Step,
         rest: &[Step],
         last: &impl Fn(&Self, &Scope, &Answer) -> Result<T, Box<Failure>>,
     ) -> Result<Done<T>, Stop> {
-        let request = self.prepare(step)?;
+        let mut request = self.prepare(step)?;
         let mut tries = 0;
         loop {
             let answer = self.send(step, &request).await;
@@ -130,6 +130,11 @@ impl Run<'_> {
                     // Once the host has the file, a lost answer is all that can be lost.
                     self.progress.enter(if self.stored { Phase::Response } else { Phase::Wait });
                     sleep(pause).await;
+                    // An id that was used up by a broken upload is not taken again.
+                    if step.sends_file() && !self.scope.random.is_empty() {
+                        self.scope.random = self.host.randoms();
+                        request = self.prepare(step)?;
+                    }
                 }
                 _ => return Err(Stop::Failed(failure)),
             }
@@ -263,7 +268,7 @@ impl Run<'_> {
         let unexpected = !step.expect.is_empty() && !step.expect.iter().any(holds);
         if step.refuse.iter().any(holds) || (unexpected && (200..400).contains(&answer.status)) {
             let denied = || judge.denied(&answer, now);
-            let failure = if self.login { denied() } else { judge.unfit(&answer, now, "and refused the image") };
+            let failure = if self.login { denied() } else { judge.unfit(&answer, now, "and refused the request") };
             return Err(Stop::Failed(failure));
         }
         let named = |test: &Test| test.status.contains(&answer.status) && holds(test);

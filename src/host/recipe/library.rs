@@ -6,14 +6,18 @@ use std::path::{Path, PathBuf};
 use super::{Recipe, RecipeError, parse};
 
 /// The built-in recipes: name and text.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 11] = [
     ("catbox", include_str!("../../../config/hosts/catbox.toml")),
     ("chevereto", include_str!("../../../config/hosts/chevereto.toml")),
     ("freeimage", include_str!("../../../config/hosts/freeimage.toml")),
+    ("imagebam", include_str!("../../../config/hosts/imagebam.toml")),
     ("imgbb", include_str!("../../../config/hosts/imgbb.toml")),
     ("imgur", include_str!("../../../config/hosts/imgur.toml")),
+    ("imx", include_str!("../../../config/hosts/imx.toml")),
     ("litterbox", include_str!("../../../config/hosts/litterbox.toml")),
     ("pixhost", include_str!("../../../config/hosts/pixhost.toml")),
+    ("turboimagehost", include_str!("../../../config/hosts/turboimagehost.toml")),
+    ("vipr", include_str!("../../../config/hosts/vipr.toml")),
 ];
 
 /// The largest recipe file that is read: the built-in ones have 3 kB.

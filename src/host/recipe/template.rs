@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// The longest rendered text. Keys, titles and URLs are far below; nothing larger belongs in a text field of an upload.
 pub const RENDERED_LIMIT: usize = 64 * 1024;
@@ -21,6 +22,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.add_filter("ascii", ascii);
+    environment.add_filter("urlencode", |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
     environment
 });
 
