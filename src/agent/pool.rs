@@ -40,6 +40,7 @@ const ONCE_TICK: Duration = Duration::from_millis(100);
 pub(super) struct Running {
     pub(super) name: std::path::PathBuf,
     pub(super) host: HostId,
+    pub(super) folder: FolderId,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -321,7 +322,7 @@ impl Pool {
     fn start(&mut self, id: JobId, host: HostId, worker: usize) {
         let Some(Queued { job, folder, content, .. }) = self.queued.remove(&id) else { return };
         let progress = Arc::new(Progress::new());
-        self.running.insert(id, Running { name: job.name.clone(), host, progress: Arc::clone(&progress) });
+        self.running.insert(id, Running { name: job.name.clone(), host, folder, progress: Arc::clone(&progress) });
         let attempt = Attempt { job: *job, folder, host, worker, progress, content };
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(attempt::run(shared, attempt));
@@ -330,6 +331,8 @@ impl Pool {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(reply) => status::answer(self, reply),
+            // The one who asked may be gone.
+            Request::Attempts(reply) => drop(reply.send(status::attempts(self))),
             Request::Retry(what, reply) => {
                 let shared = Arc::clone(&self.shared);
                 self.shared.tracker.spawn(async move {

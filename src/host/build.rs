@@ -9,10 +9,11 @@ use url::Url;
 
 use super::engine::RecipeHost;
 use super::options::{Options, nearest, resolve, sites};
-use super::recipe::{Listed, Recipe, library};
+use super::recipe::{Listed, Protocol, Recipe, library};
 use super::redact::Redactor;
 use super::session::Sessions;
-use super::{Host, http, local};
+use super::thumb::Thumbnailer;
+use super::{Host, http, local, store};
 use crate::clock::Clock;
 use crate::config::{Config, HostConfig, Problem};
 
@@ -29,12 +30,14 @@ type Accounts = BTreeMap<Vec<String>, Arc<Sessions>>;
 pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<String, Arc<dyn Host>>, Vec<Problem>> {
     let mut hosts: BTreeMap<String, Arc<dyn Host>> = BTreeMap::new();
     let mut accounts = Accounts::new();
+    // One for all hosts: its bound is that of the machine.
+    let thumbnailer = Thumbnailer::default();
     let mut problems = Vec::new();
     for (name, host) in &config.hosts {
         let built = if host.recipe == LOCAL {
             build_local(host, local.as_ref())
         } else {
-            build_recipe(config, host, &mut accounts)
+            build_recipe(config, host, &mut accounts, &thumbnailer)
         };
         match built {
             Ok(built) => drop(hosts.insert(name.clone(), built)),
@@ -77,7 +80,12 @@ fn build_local(host: &HostConfig, site: Option<&local::Site>) -> Result<Arc<dyn 
     }
 }
 
-fn build_recipe(config: &Config, host: &HostConfig, accounts: &mut Accounts) -> Result<Arc<dyn Host>, Vec<Problem>> {
+fn build_recipe(
+    config: &Config,
+    host: &HostConfig,
+    accounts: &mut Accounts,
+    thumbnailer: &Thumbnailer,
+) -> Result<Arc<dyn Host>, Vec<Problem>> {
     let problem = |key: &str, message: String, help: Option<String>| Problem {
         span: host.span.clone(),
         key: format!("host.{}{key}", host.name),
@@ -93,10 +101,14 @@ fn build_recipe(config: &Config, host: &HostConfig, accounts: &mut Accounts) -> 
             .map(|what| problem(".recipe", format!("{}: {what}", error.origin), None))
             .collect::<Vec<_>>()
     })?;
-    let (sites, options) = match (sites(&recipe, host), resolve(&recipe, host)) {
+    let options = resolve(&recipe, host);
+    let endpoint = options.as_ref().ok().filter(|_| recipe.protocol == Protocol::S3).and_then(store::endpoint);
+    let (sites, options) = match (sites(&recipe, host, endpoint), options) {
         (Ok(sites), Ok(options)) => (sites, options),
         (sites, options) => {
-            let problems = sites.err().into_iter().chain(options.err().into_iter().flatten());
+            // The address of a store is among its options: the mistake is told there.
+            let sites = sites.err().filter(|_| recipe.protocol != Protocol::S3 || options.is_ok());
+            let problems = sites.into_iter().chain(options.err().into_iter().flatten());
             return Err(problems.collect());
         }
     };
@@ -104,6 +116,10 @@ fn build_recipe(config: &Config, host: &HostConfig, accounts: &mut Accounts) -> 
         let message = format!("no HTTPS client could be set up: {}", error.without_url());
         vec![problem("", message, Some("are the system's certificates installed (package ca-certificates)?".into()))]
     })?;
+    if recipe.protocol != Protocol::Steps {
+        let built = store::build(config, host, (recipe, sites.base, &options), client, Some(thumbnailer.clone()))?;
+        return Ok(Arc::new(built));
+    }
     let secrets = options.iter().filter(|(name, _)| recipe.options.get(*name).is_some_and(|spec| spec.secret));
     let redactor = Redactor::new(secrets.map(|(_, value)| value));
     let account = account(&recipe, &sites.base, &options);

@@ -102,12 +102,12 @@ pub(super) fn resolve(recipe: &Recipe, host: &HostConfig) -> Result<Options, Vec
     if problems.is_empty() { Ok(options) } else { Err(problems) }
 }
 
-/// The addresses that requests of `host` may go to.
+/// The addresses that requests of `host` may go to; `else_here` if the user named the first one by another option.
 ///
 /// # Errors
 /// Why one cannot be used.
-pub(super) fn sites(recipe: &Recipe, host: &HostConfig) -> Result<Sites, Problem> {
-    let base = base_url(recipe, host)?;
+pub(super) fn sites(recipe: &Recipe, host: &HostConfig, else_here: Option<String>) -> Result<Sites, Problem> {
+    let base = base_url(recipe, host, else_here.as_ref())?;
     let (mut named, mut moved) = (BTreeMap::new(), Vec::new());
     let original = |text: &Option<String>| text.as_ref().and_then(|text| Url::parse(text).ok());
     moved.extend(original(&recipe.base_url).map(|there| (there, base.clone())));
@@ -130,17 +130,19 @@ pub(super) fn sites(recipe: &Recipe, host: &HostConfig) -> Result<Sites, Problem
     Ok(Sites { base, named, hosts: recipe.hosts.clone(), moved })
 }
 
-/// The base URL of `host`, without a slash at its end.
-fn base_url(recipe: &Recipe, host: &HostConfig) -> Result<Url, Problem> {
-    let Some(text) = host.base_url.as_ref().or(recipe.base_url.as_ref()) else {
+/// The base URL of `host`, without a slash at its end; `else_here` if the user named it by another option.
+fn base_url(recipe: &Recipe, host: &HostConfig, else_here: Option<&String>) -> Result<Url, Problem> {
+    let key = if else_here.is_some() && host.base_url.is_none() { "endpoint" } else { "base_url" };
+    let span = host.options.get(key).map_or(host.span.clone(), |setting| setting.span.clone());
+    let Some(text) = host.base_url.as_ref().or(else_here).or(recipe.base_url.as_ref()) else {
         return Err(Problem {
-            span: host.span.clone(),
-            key: format!("host.{}.base_url", host.name),
+            span,
+            key: format!("host.{}.{key}", host.name),
             message: format!("recipe `{}` needs it", recipe.name),
             help: Some("the address of the site: base_url = \"https://…\"".to_owned()),
         });
     };
-    address(text, host, "base_url", host.span.clone())
+    address(text, host, key, span)
 }
 
 /// An address that the user may set.

@@ -129,6 +129,10 @@ impl Run<'_> {
                 Some(pause) if failure.worth_another_request() => {
                     // Once the host has the file, a lost answer is all that can be lost.
                     self.progress.enter(if self.stored { Phase::Response } else { Phase::Wait });
+                    // A page that is not ready yet is no trouble.
+                    if step.poll.is_empty() {
+                        self.progress.count_retry();
+                    }
                     sleep(pause).await;
                     // An id that was used up by a broken upload is not taken again.
                     if step.sends_file() && !self.scope.random.is_empty() {

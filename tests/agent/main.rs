@@ -8,5 +8,6 @@ mod commands;
 mod crash;
 mod files;
 mod hangs;
+mod live;
 mod outcomes;
 mod rests;

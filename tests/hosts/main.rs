@@ -8,6 +8,7 @@ mod misbehaviour;
 mod problems;
 mod retries;
 mod site;
+mod stores;
 mod vipr;
 
 use std::collections::BTreeMap;
@@ -92,9 +93,12 @@ impl Image {
     }
 
     fn named(name: &str, len: usize) -> Self {
+        Self::with(name, (0..len).map(|i| (i % 251) as u8).collect())
+    }
+
+    fn with(name: &str, bytes: Vec<u8>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
-        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
         let (source, _) = Source::open(&path, wire_name(&path), ImageKind::Png).unwrap();
         let image = ImageFacts {
@@ -109,6 +113,7 @@ impl Image {
             source: Arc::new(source),
             image,
             progress: Arc::new(Progress::new()),
+            doubtful: false,
             deadline: Instant::now() + Duration::from_secs(180),
             gallery: None,
         };

@@ -80,8 +80,10 @@ fn every_built_in_recipe_is_listed_and_valid() {
         "imx",
         "litterbox",
         "pixhost",
+        "s3",
         "turboimagehost",
         "vipr",
+        "webdav",
     ];
     assert_eq!(names, expected);
     for listed in listed {

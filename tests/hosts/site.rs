@@ -9,6 +9,17 @@ use crate::fake::{Fake, Reply, Request, parts, text};
 pub(crate) const USER: &str = "CANARY-user@h";
 pub(crate) const PASSWORD: &str = "CANARY-pa&ss\"word";
 
+/// Text fields in their order.
+pub(crate) type Fields = Vec<(String, String)>;
+
+/// The file of a multipart body.
+pub(crate) struct SentFile {
+    /// The name of its field.
+    pub(crate) field: String,
+    pub(crate) name: String,
+    pub(crate) data: Vec<u8>,
+}
+
 /// A fake site with a state of its own.
 pub(crate) struct Site<S> {
     pub(crate) fake: Fake,
@@ -66,7 +77,7 @@ pub(crate) fn cookies(request: &Request) -> BTreeMap<String, String> {
 
 /// The text fields of a multipart body in their order, and the file: name of its field, its own name, its bytes. The
 /// file must be the last part.
-pub(crate) fn multipart(request: &Request) -> (Vec<(String, String)>, Option<(String, String, Vec<u8>)>) {
+pub(crate) fn multipart(request: &Request) -> (Fields, Option<SentFile>) {
     let (mut fields, mut file) = (Vec::new(), None);
     for part in parts(request) {
         assert!(file.is_none(), "a part after the file");
@@ -74,7 +85,8 @@ pub(crate) fn multipart(request: &Request) -> (Vec<(String, String)>, Option<(St
         match name.split_once("\"; filename=\"") {
             Some((name, file_name)) => {
                 assert_eq!(part.content_type.as_deref(), Some("image/png"));
-                file = Some((name.to_owned(), file_name.trim_end_matches('"').to_owned(), part.data));
+                let file_name = file_name.trim_end_matches('"').to_owned();
+                file = Some(SentFile { field: name.to_owned(), name: file_name, data: part.data });
             }
             None => {
                 let value = String::from_utf8(part.data).expect("a text field is text");
@@ -95,10 +107,6 @@ pub(crate) fn field<'f>(fields: &'f [(String, String)], name: &str) -> Option<&'
 
 pub(crate) fn html(body: &str) -> String {
     text("200 OK", "Content-Type: text/html; charset=UTF-8\r\n", body)
-}
-
-pub(crate) fn json(body: &str) -> String {
-    text("200 OK", "Content-Type: application/json\r\n", body)
 }
 
 pub(crate) fn redirect(to: &str, headers: &str) -> String {

@@ -3,7 +3,9 @@
 use pixchute::job::ErrorClass;
 
 use crate::fake::{Request, text};
-use crate::site::{PASSWORD, Site, USER, cookies, field, form, html, line, multipart, not_found, pairs, redirect};
+use crate::site::{
+    Fields, PASSWORD, SentFile, Site, USER, cookies, field, form, html, line, multipart, not_found, pairs, redirect,
+};
 use crate::{Image, a_host, no_canary};
 
 const SESS_ID: &str = "CANARY-sess-id";
@@ -20,7 +22,7 @@ struct Vipr {
     instead: Option<String>,
     st: Option<String>,
     folders: Vec<String>,
-    saw: Vec<(Vec<(String, String)>, String, Vec<u8>)>,
+    saw: Vec<(Fields, SentFile)>,
 }
 
 const LOGIN_FORM: &str = r#"<form><input type=hidden name="op" value="login"><input name=login></form>"#;
@@ -105,8 +107,8 @@ fn upload(
     assert_eq!(query.len(), 4);
     assert_eq!((query["js_on"].as_str(), query["utype"].as_str(), query["upload_type"].as_str()), ("1", "reg", "file"));
     let (fields, file) = multipart(request);
-    let (name, file_name, data) = file.expect("a file");
-    assert_eq!(name, "file_0");
+    let file = file.expect("a file");
+    assert_eq!(file.field, "file_0");
     if site.expire_after.take_if(|after| site.uploads >= *after).is_some() {
         // The old cookie and sess_id are worth nothing from now on.
         return html(
@@ -119,7 +121,7 @@ fn upload(
         return instead.clone();
     }
     site.uploads += 1;
-    site.saw.push((fields, file_name, data));
+    site.saw.push((fields, file));
     let st = site.st.as_deref().unwrap_or("OK");
     html(&format!(
         "<HTML><BODY onLoad=\"document.F1.submit();\"><form name='F1' action='https://vipr.im/' method='POST'>\
@@ -146,7 +148,7 @@ async fn vipr_logs_in_once_and_sends_both_halves_of_every_upload() {
         assert_eq!(links.url, format!("https://vipr.im/code{n}"));
         assert_eq!(links.thumb, Some(format!("https://i7.vipr.im/th/1/code{n}.jpg")));
         assert_eq!(links.image, None);
-        let (fields, name, data) = site.with(|site| site.saw.pop()).unwrap();
+        let (fields, file) = site.with(|site| site.saw.pop()).unwrap();
         let sess_id = format!("{SESS_ID}-1");
         let expected = [
             ("upload_type", "file"),
@@ -159,10 +161,11 @@ async fn vipr_logs_in_once_and_sends_both_halves_of_every_upload() {
             ("submit_btn", "Upload"),
         ];
         assert_eq!(fields, pairs(&expected));
-        assert_eq!(name, "my_pic.png");
-        assert!(data == image.bytes);
+        assert_eq!(file.name, "my_pic.png");
+        assert!(file.data == image.bytes);
     }
     assert_eq!(site.with(|site| site.logins), 1);
+    assert_eq!(site.count("POST /cgi-bin/upload.cgi"), 3);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::sections::{RawDelete, RawGallery, RawSession};
 use super::steps::{OneOrMore, RawStep};
 use super::template::FILE_VARIABLES;
-use super::{Extractor, Meaning, OptionSpec, Random, Recipe, ResultSpec, Step, Template};
+use super::{Extractor, Meaning, OptionSpec, Protocol, Random, Recipe, ResultSpec, Step, Template};
 use crate::host::Limits;
 use crate::job::{ErrorClass, ImageKind};
 
@@ -64,6 +64,8 @@ struct RawRecipe {
     about: String,
     site: String,
     base_url: Option<String>,
+    #[serde(default)]
+    protocol: RawProtocol,
     max_parallel: Option<usize>,
     #[serde(default)]
     limits: RawLimits,
@@ -79,14 +81,24 @@ struct RawRecipe {
     random: BTreeMap<String, String>,
     cookies: Option<String>,
     session: Option<RawSession>,
+    #[serde(default)]
     step: Vec<RawStep>,
-    result: RawResult,
+    result: Option<RawResult>,
     gallery: Option<RawGallery>,
     delete: Option<RawDelete>,
     #[serde(default)]
     error: Vec<RawMeaning>,
     #[serde(default)]
     error_message: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawProtocol {
+    #[default]
+    Steps,
+    S3,
+    WebDav,
 }
 
 #[derive(Default, Deserialize)]
@@ -186,19 +198,35 @@ impl Checks {
         self.known.extend(FILE_VARIABLES.iter().map(|name| format!("file.{name}")));
         self.known.extend(GALLERY_VARIABLES.iter().map(|name| format!("gallery.{name}")));
         let cookies = raw.cookies.and_then(|text| self.template("cookies", &text));
-        if raw.step.is_empty() || raw.step.len() > STEPS_LIMIT {
+        let protocol = match raw.protocol {
+            RawProtocol::Steps => Protocol::Steps,
+            RawProtocol::S3 => Protocol::S3,
+            RawProtocol::WebDav => Protocol::WebDav,
+        };
+        if protocol != Protocol::Steps {
+            let described = !raw.step.is_empty() || raw.result.is_some();
+            self.no_steps(described, protocol, &options);
+        } else if raw.step.is_empty() || raw.step.len() > STEPS_LIMIT {
             self.problem("step", format!("there must be 1 to {STEPS_LIMIT} [[step]] tables"));
         }
         let steps = self.steps("step", raw.step, session.is_some());
         let carriers: Vec<&Step> = steps.iter().filter(|step| step.sends_file()).collect();
         let alternatives = carriers.len() > 1 && carriers.iter().filter(|step| step.when.is_none()).count() <= 1;
-        if self.problems.is_empty() && carriers.len() != 1 && !alternatives {
+        let one = carriers.len() == 1 || alternatives;
+        if protocol == Protocol::Steps && self.problems.is_empty() && !one {
             self.problem(
                 "step",
                 "exactly one step must send the file: a `{ name = \"…\", file = true }` field, or body = \"raw\"",
             );
         }
-        let result = self.result(raw.result);
+        let result = match raw.result {
+            Some(result) => self.result(result),
+            None if protocol == Protocol::Steps => {
+                self.problem("result", "missing, expected a table [result] with `url`");
+                None
+            }
+            None => Some(ResultSpec::default()),
+        };
         let gallery = raw.gallery.and_then(|gallery| {
             self.known.clone_from(&shared);
             self.gallery(gallery, &options, session.is_some())
@@ -215,6 +243,7 @@ impl Checks {
             about: raw.about,
             site: raw.site,
             base_url: raw.base_url,
+            protocol,
             max_parallel: raw.max_parallel,
             limits,
             options,
@@ -231,6 +260,16 @@ impl Checks {
             meanings,
             messages,
         })
+    }
+
+    /// Of a recipe whose requests are code.
+    fn no_steps(&mut self, described: bool, protocol: Protocol, options: &BTreeMap<String, OptionSpec>) {
+        if described {
+            self.problem("protocol", "its requests and links are not described by [[step]] and [result]: remove them");
+        }
+        for name in protocol.options().iter().filter(|name| !options.contains_key(**name)) {
+            self.problem("option", format!("this protocol needs a table [option.{name}]"));
+        }
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {

@@ -64,7 +64,9 @@ pub struct Recipe {
     pub cookies: Option<Template>,
     /// What uploads share.
     pub session: Option<SessionSpec>,
-    /// The requests, in order. Never empty; exactly one of those that are run sends the file.
+    /// Who sends the requests.
+    pub protocol: Protocol,
+    /// The requests, in order. Exactly one of those that are run sends the file; none if the protocol is code.
     pub steps: Vec<Step>,
     /// How the links are made of what the steps extracted.
     pub result: ResultSpec,
@@ -77,6 +79,42 @@ pub struct Recipe {
     pub meanings: Vec<Meaning>,
     /// Where the site puts the text of an error, besides the usual places.
     pub messages: Vec<Extractor>,
+}
+
+/// Whose requests a recipe describes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Its own: they are in the steps.
+    #[default]
+    Steps,
+    /// Those of an S3 object store; the recipe has the options and the meanings of errors.
+    S3,
+    /// Those of WebDAV.
+    WebDav,
+}
+
+impl Protocol {
+    /// The options that its code asks for.
+    pub(in crate::host) fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Steps => &[],
+            Self::S3 => &[
+                "endpoint",
+                "bucket",
+                "region",
+                "access_key",
+                "secret_key",
+                "session_token",
+                "path_style",
+                "key",
+                "public_url",
+                "acl",
+                "cache_control",
+                "storage_class",
+            ],
+            Self::WebDav => &["user", "password", "key", "public_url"],
+        }
+    }
 }
 
 /// An option of a recipe.
