@@ -15,13 +15,16 @@
 //! writes what there is. What was cut is queued again at the next start.
 
 mod attempt;
+mod cancel;
 mod intake;
+mod links;
 mod live;
 mod pool;
 mod recorder;
 mod recovery;
 mod shared;
 mod status;
+mod steer;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -147,8 +150,11 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     }
     let recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild).await?;
     let pauses = recovered.pauses.clone();
+    steer::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
+    let links_end = CancellationToken::new();
+    shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     for (folder, feed) in feeds {
         shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), folder, feed));
     }
@@ -158,11 +164,14 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows(&config, &shared));
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
     pool.rest_as_before(pauses);
+    pool.hold_as_before();
     pool.run(shutdown).await;
     // Every attempt has ended: nobody else sends results.
     shared.close_results();
     drop(pool);
     let _ = recording.await;
+    // Nothing is recorded any more: what is left is written, then the task ends.
+    links_end.cancel();
     services_end.cancel();
     shared.tracker.close();
     shared.tracker.wait().await;

@@ -440,6 +440,9 @@ impl Recorder {
             if entry.job.path == entry.from {
                 slot.in_place.store(true, Ordering::Relaxed);
             }
+            if entry.record.status.is_final() && !slot.config().render.is_empty() {
+                self.shared.links.note(entry.folder, &entry.record);
+            }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
             self.shared.recent.add(&entry.job, &entry.record, entry.failure.as_ref());
@@ -571,6 +574,7 @@ fn log_recorded(folder: &Folder, entry: &Entry) {
         }
         (status, Some(failure)) => {
             let event = match status {
+                Status::Failed if failure.class == ErrorClass::Cancelled => Event::JobCancelled,
                 Status::Failed => Event::JobFailed,
                 Status::Timeout => Event::JobTimeout,
                 _ => Event::JobDeferred,

@@ -8,6 +8,8 @@ mod commands;
 mod crash;
 mod files;
 mod hangs;
+mod links;
 mod live;
 mod outcomes;
 mod rests;
+mod steering;
