@@ -28,6 +28,8 @@ struct Cookie {
     /// The host, or with `below` the domain.
     domain: String,
     below: bool,
+    /// Stricter than browsers: another port is another server.
+    port: Option<u16>,
     path: String,
     secure: bool,
     /// Milliseconds of wall time; `None` for the session's life.
@@ -79,6 +81,7 @@ impl Cookie {
             value: value.to_owned().into(),
             domain: host.clone(),
             below: false,
+            port: url.port_or_known_default(),
             path: default_path(url.path()).to_owned(),
             secure: false,
             until: None,
@@ -115,12 +118,14 @@ impl Cookie {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        (&self.name, &self.domain, &self.path) == (&other.name, &other.domain, &other.path)
+        let key = |cookie: &Self| (cookie.name.clone(), cookie.domain.clone(), cookie.port, cookie.path.clone());
+        key(self) == key(other)
     }
 
     fn fits(&self, url: &Url, now: WallTime) -> bool {
         let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-        let here = if self.below { is_within(&host, &self.domain) } else { host == self.domain };
+        let same = host == self.domain && self.port == url.port_or_known_default();
+        let here = if self.below { is_within(&host, &self.domain) } else { same };
         let below = url.path().strip_prefix(self.path.as_str());
         let path = below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'));
         let alive = self.until.is_none_or(|until| until > now.millis());
@@ -206,7 +211,7 @@ mod tests {
             ],
         );
         assert_eq!(sent(&jar, "http://h.example/"), "a=2; b=1");
-        assert_eq!(sent(&jar, "https://h.example/"), "a=2; b=1; e=1");
+        assert_eq!(sent(&jar, "http://h.example:81/"), "");
         let later = WallTime::from_millis(NOW.millis() + 61_000);
         let (_, value) = jar.header(&url("http://h.example/"), later).expect("one is left");
         assert_eq!(value, "a=2");

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Client;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
@@ -11,7 +13,7 @@ use ulid::Ulid;
 
 use super::options::Options;
 use super::recipe::template::Scope;
-use super::recipe::{Answer, Recipe, Step};
+use super::recipe::{Answer, Draw, Recipe, Step};
 use super::redact::Redactor;
 use super::run::{Run, Stop};
 use super::session::{Session, Sessions, SharedJar, Values};
@@ -19,7 +21,7 @@ use super::sites::Sites;
 use super::{Doing, Galleries, Gallery, Host, Limits, Progress, Sending, Upload};
 use crate::clock::Clock;
 use crate::config::Retry;
-use crate::job::{Failure, Links, Phase};
+use crate::job::{ErrorClass, Failure, Links, Phase};
 
 /// Galleries whose cookies are remembered: more are not filled at a time.
 const JARS_LIMIT: usize = 64;
@@ -72,6 +74,9 @@ impl Host for RecipeHost {
 impl RecipeHost {
     async fn send(&self, upload: &Upload) -> Result<Links, Box<Failure>> {
         let mut run = self.run(Some(upload), Arc::clone(&upload.progress), upload.deadline);
+        if self.recipe.steps.iter().any(Step::has_content) {
+            run.scope.content = Some(content(upload).await?);
+        }
         let links = |run: &Run<'_>, scope: &Scope, answer: &Answer| {
             run.judge(&run.redactor()).links(scope, answer, self.clock.now())
         };
@@ -150,6 +155,7 @@ impl RecipeHost {
             file: upload.map_or_else(BTreeMap::new, file_values),
             random: self.randoms(),
             gallery: gallery.values(),
+            draw: Draw::new(self.clock.now()),
             ..Scope::default()
         };
         let jar = self.jar(&scope);
@@ -213,6 +219,18 @@ fn file_values(upload: &Upload) -> BTreeMap<String, String> {
         ("name", name.clone()),
     ];
     file.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The file as base64.
+async fn content(upload: &Upload) -> Result<Arc<str>, Box<Failure>> {
+    let source = Arc::clone(&upload.source);
+    let read =
+        move || source.read(0, usize::try_from(source.len()).unwrap_or(usize::MAX)).map(|all| STANDARD.encode(all));
+    let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    read.map(Arc::from).map_err(|error| {
+        let message = format!("the file could not be read: {error}");
+        Box::new(Failure::new(ErrorClass::Io, Phase::Inspect, message))
+    })
 }
 
 fn trimmed(url: &str) -> String {

@@ -73,14 +73,14 @@ impl RecipeHost {
     ) -> Result<Gallery, Box<Failure>> {
         self.with_session(&mut run, steps, |_, _, _| Ok(())).await?;
         let scope: &Scope = &run.scope;
-        if let Some(id) = first(&parts.id, scope) {
+        if let Some(id) = first(&parts.id, scope, None) {
             gallery.id = id;
         } else if !parts.id.is_empty() && gallery.id.is_empty() {
             let message = format!("{} did not tell the id of the gallery", self.name);
             return Err(Box::new(Failure::new(ErrorClass::BadResponse, Phase::Parse, message)));
         }
-        gallery.secret = first(&parts.secret, scope).or(gallery.secret);
-        let page = first(&parts.url, scope).and_then(|text| self.sites.base.join(&text).ok());
+        gallery.secret = first(&parts.secret, scope, None).or(gallery.secret);
+        let page = first(&parts.url, scope, None).and_then(|text| self.sites.base.join(&text).ok());
         gallery.url = page.and_then(|page| link(page.as_str()).ok()).or(gallery.url);
         Ok(gallery)
     }

@@ -7,6 +7,7 @@ mod body;
 mod build;
 mod cookies;
 mod engine;
+mod follow;
 mod gallery;
 mod http;
 mod limits;
@@ -23,6 +24,7 @@ mod session;
 mod sites;
 pub mod source;
 mod store;
+pub mod sxcu;
 pub mod thumb;
 mod verdict;
 
@@ -36,7 +38,7 @@ use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
-pub use build::{build, recipe_folder};
+pub use build::{build, notes, recipe_folder};
 pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;

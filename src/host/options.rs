@@ -51,7 +51,7 @@ impl OptionSpec {
 pub(super) fn resolve(recipe: &Recipe, host: &HostConfig) -> Result<Options, Vec<Problem>> {
     let mut options = Options::new();
     let mut problems = Vec::new();
-    let is_site = |name: &str| name.strip_suffix("_url").is_some_and(|site| recipe.sites.contains_key(site));
+    let is_site = |name: &str| name.strip_suffix("_url").is_some_and(|site| recipe.addresses.contains_key(site));
     let unknown = |name: &String| !recipe.options.contains_key(name) && !is_site(name);
     for (name, setting) in host.options.iter().filter(|(name, _)| unknown(name)) {
         problems.push(Problem {
@@ -86,7 +86,7 @@ pub(super) fn resolve(recipe: &Recipe, host: &HostConfig) -> Result<Options, Vec
                 message: format!("recipe `{}` needs it", recipe.name),
                 help: Some(spec.doc.clone()),
             }),
-            None => drop(options.insert(name.clone(), SecretString::default())),
+            None => drop(options.insert(name.clone(), recipe.inline.get(name).cloned().unwrap_or_default())),
         }
     }
     let is_set = |name: &String| options.get(name).is_some_and(|value| !value.expose_secret().is_empty());
@@ -111,7 +111,7 @@ pub(super) fn sites(recipe: &Recipe, host: &HostConfig, else_here: Option<String
     let (mut named, mut moved) = (BTreeMap::new(), Vec::new());
     let original = |text: &Option<String>| text.as_ref().and_then(|text| Url::parse(text).ok());
     moved.extend(original(&recipe.base_url).map(|there| (there, base.clone())));
-    for (name, text) in &recipe.sites {
+    for (name, text) in &recipe.addresses {
         let key = format!("{name}_url");
         let set = host.options.get(&key);
         let here = match (set, &host.base_url) {
@@ -127,7 +127,7 @@ pub(super) fn sites(recipe: &Recipe, host: &HostConfig, else_here: Option<String
     if host.base_url.is_none() {
         moved.clear();
     }
-    Ok(Sites { base, named, hosts: recipe.hosts.clone(), moved })
+    Ok(Sites { base, named, origins: recipe.sites.clone(), hosts: recipe.hosts.clone(), moved })
 }
 
 /// The base URL of `host`, without a slash at its end; `else_here` if the user named it by another option.

@@ -38,7 +38,7 @@ impl Run<'_> {
         let mut headers = Vec::new();
         for (name, value) in pairs(&step.headers, scope).map_err(failed)? {
             let name: HeaderName = name.parse().expect("header names were checked when the recipe was read");
-            let mut value = HeaderValue::from_str(&value)
+            let mut value = HeaderValue::from_bytes(value.as_bytes())
                 .map_err(|_| failed(RenderError::Failed(name.to_string(), "no valid header value".to_owned())))?;
             value.set_sensitive(true);
             headers.push((name, value));
@@ -82,6 +82,7 @@ impl Run<'_> {
                     pairs.into_iter().map(|(name, value)| (name, value.into())).collect();
                 Plan::bytes("application/json", serde_json::Value::from(object).to_string())
             }
+            BodySpec::Text { content_type, text } => Plan::bytes(content_type, text.render(&self.scope)?),
         })
     }
 
@@ -92,7 +93,7 @@ impl Run<'_> {
         let mut filled: Vec<(String, String)> = kept.cloned().collect();
         for field in fields {
             let value = field.value.render(&self.scope)?;
-            if field.empty || !value.is_empty() {
+            if field.empty || field.value.keeps_empty() || !value.is_empty() {
                 filled.push((field.name.clone(), value));
             }
         }
@@ -102,6 +103,12 @@ impl Run<'_> {
 
 /// The rendered pairs; what comes out empty is left out.
 fn pairs(pairs: &[(String, Template)], scope: &Scope) -> Result<Vec<(String, String)>, RenderError> {
-    let rendered = pairs.iter().map(|(name, template)| Ok((name.clone(), template.render(scope)?)));
-    rendered.filter(|pair| !matches!(pair, Ok((_, value)) if value.is_empty())).collect()
+    let mut filled = Vec::new();
+    for (name, template) in pairs {
+        let value = template.render(scope)?;
+        if template.keeps_empty() || !value.is_empty() {
+            filled.push((name.clone(), value));
+        }
+    }
+    Ok(filled)
 }

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::body::Plan;
 use super::engine::{RecipeHost, jitter};
+use super::follow::{self, REDIRECT_LIMIT};
 use super::http::{self, Received, Trouble};
 use super::prepare::Prepared;
 use super::recipe::template::Scope;
@@ -170,6 +171,9 @@ impl Run<'_> {
     /// Sends a request once, and where it is redirected to.
     async fn send(&self, step: &Step, request: &Prepared) -> Result<Answer, Stop> {
         let mut answer = self.exchange(step, &request.method, &request.url, Some(request)).await?;
+        if step.redirects {
+            answer = self.wander(step, request, answer).await?;
+        }
         let mut method = request.method.clone();
         for _ in 0..HOPS {
             let Some(to) = answer.headers.get(LOCATION).filter(|_| step.follow && answer.status / 100 == 3) else {
@@ -188,6 +192,25 @@ impl Run<'_> {
         self.check(step, answer)
     }
 
+    /// Goes where `answer` leads, until an answer leads nowhere. Other sites than the recipe's are asked with a bare GET.
+    async fn wander(&self, step: &Step, request: &Prepared, mut answer: Answer) -> Result<Answer, Box<Failure>> {
+        let mut method = request.method.clone();
+        for _ in 0..REDIRECT_LIMIT {
+            let Ok(from) = Url::parse(&answer.url) else { break };
+            let Some(hop) = follow::next(&from, &method, &answer) else { break };
+            let again = match hop.method {
+                None if !self.host.sites.is_own(&hop.url) => break,
+                None => Some(request),
+                Some(next) => {
+                    method = next;
+                    None
+                }
+            };
+            answer = self.exchange(step, &method, &hop.url, again).await?;
+        }
+        Ok(answer)
+    }
+
     /// One request and its complete answer, whatever it says.
     async fn exchange(
         &self,
@@ -200,12 +223,14 @@ impl Run<'_> {
         let empty = Plan::empty();
         let plan = request.map_or(&empty, |request| &request.plan);
         let carries = step.sends_file() && request.is_some();
+        // The host has had the file: what is counted of it stays.
+        let after = self.stored || (step.sends_file() && request.is_none());
         // Only the file counts: a login that is cut short has sent nothing of it.
         let counted = if carries { Arc::clone(progress) } else { Arc::new(Progress::new()) };
-        if !self.stored {
+        if !after {
             progress.start_body(if carries { plan.len() } else { 0 });
         }
-        progress.enter(if self.stored { Phase::Response } else { Phase::Connect });
+        progress.enter(if after { Phase::Response } else { Phase::Connect });
         let file_trouble = Arc::new(OnceLock::new());
         let mut outgoing = self.host.client.request(method.clone(), url.clone());
         for (name, value) in request.iter().flat_map(|request| &request.headers) {
@@ -214,7 +239,10 @@ impl Run<'_> {
         outgoing = self.with_cookies(step, url, outgoing);
         if let Some(content_type) = &plan.content_type {
             let body = reqwest::Body::wrap(plan.body(&counted, &file_trouble));
-            outgoing = outgoing.header(CONTENT_TYPE, content_type).header(CONTENT_LENGTH, plan.len()).body(body);
+            if !request.iter().flat_map(|request| &request.headers).any(|(name, _)| name == CONTENT_TYPE) {
+                outgoing = outgoing.header(CONTENT_TYPE, content_type);
+            }
+            outgoing = outgoing.header(CONTENT_LENGTH, plan.len()).body(body);
         }
         let limits = (self.host.request_timeout, self.host.stall_timeout);
         let mut received = Received::default();
@@ -238,7 +266,9 @@ impl Run<'_> {
             Ok(()) => Ok(answer),
             // The status says enough, even if its page did not arrive completely.
             Err(_) if answer.status >= 300 => Ok(answer),
-            Err(trouble) => Err(self.broken(&trouble, carries.then_some(plan), &answer)),
+            // The way may end at the image itself, and where it ends is what counts.
+            Err(Trouble::TooLarge) if step.redirects && request.is_none() => Ok(answer),
+            Err(trouble) => Err(self.broken(&trouble, step.sends_file().then_some(plan), &answer)),
         }
     }
 

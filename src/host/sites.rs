@@ -11,6 +11,8 @@ pub(super) struct Sites {
     pub(super) base: Url,
     /// The recipe's other addresses, by name.
     pub(super) named: BTreeMap<String, Url>,
+    /// More sites of the recipe, as origins.
+    pub(super) origins: Vec<String>,
     /// The hosts that the site may name, `*.` for all below.
     pub(super) hosts: Vec<String>,
     /// Where the recipe expects the site if the user has put it elsewhere, each with what is asked instead.
@@ -24,9 +26,15 @@ impl Sites {
     pub(super) fn own(&self, text: &str, from: &Url) -> Option<Url> {
         let url = from.join(text.trim()).ok()?;
         let url = self.here(url);
-        let known = std::iter::once(&self.base).chain(self.named.values()).any(|site| site.origin() == url.origin());
         let clean = url.username().is_empty() && url.password().is_none();
-        (clean && (known || self.is_declared(&url))).then_some(url)
+        (clean && self.is_own(&url)).then_some(url)
+    }
+
+    /// Whether `url` leads to one of these sites.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        let origin = url.origin();
+        let known = std::iter::once(&self.base).chain(self.named.values()).any(|site| site.origin() == origin);
+        known || self.origins.contains(&origin.ascii_serialization()) || self.is_declared(url)
     }
 
     fn here(&self, mut url: Url) -> Url {
@@ -67,6 +75,7 @@ mod tests {
         Sites {
             base: url(base),
             named: [("api".to_owned(), url("https://api.other.example"))].into(),
+            origins: vec!["https://u2.example".into()],
             hosts: vec!["*.turbo.example".into(), "up.example.org".into()],
             moved: if moved { vec![(original, url(base))] } else { Vec::new() },
         }
@@ -84,6 +93,7 @@ mod tests {
             ("https://api.other.example/1", Some("https://api.other.example/1")),
             ("https://s8d8.turbo.example/up", Some("https://s8d8.turbo.example/up")),
             ("https://up.example.org/", Some("https://up.example.org/")),
+            ("https://u2.example/x", Some("https://u2.example/x")),
             ("http://s8d8.turbo.example/up", None),
             ("https://s8d8.turbo.example:444/up", None),
             ("https://turbo.example/", None),

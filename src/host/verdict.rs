@@ -59,14 +59,15 @@ impl Judge<'_> {
     pub(super) fn links(&self, scope: &Scope, answer: &Answer, now: WallTime) -> Result<Links, Box<Failure>> {
         let spec = &self.recipe.result;
         let problem = |what: &str| Box::new(self.refusal(answer, now, Some(what)));
-        let raw = first(&spec.url, scope).ok_or_else(|| problem("without a link"))?;
+        let first = |templates: &[Template]| first(templates, scope, Some(answer));
+        let raw = first(&spec.url).ok_or_else(|| problem("without a link"))?;
         let url = link(&raw).map_err(|error| problem(&format!("with a link that cannot be used: {error}")))?;
-        let optional = |templates: &[Template]| first(templates, scope).and_then(|text| link(&text).ok());
+        let optional = |templates: &[Template]| first(templates).and_then(|text| link(&text).ok());
         let links = Links {
             thumb: optional(&spec.thumb),
             image: optional(&spec.image),
             delete_url: optional(spec.delete_url.as_slice()),
-            delete_token: first(spec.delete_token.as_slice(), scope),
+            delete_token: first(spec.delete_token.as_slice()),
             url,
         };
         let fake = |text: &String| spec.fake.as_ref().is_some_and(|fake| fake.is_match(text));
@@ -188,8 +189,8 @@ impl Judge<'_> {
 }
 
 /// The first of `templates` that comes out with something; a value that is missing is nothing.
-pub(super) fn first(templates: &[Template], scope: &Scope) -> Option<String> {
-    let texts = templates.iter().filter_map(|template| template.render(scope).ok());
+pub(super) fn first(templates: &[Template], scope: &Scope, answer: Option<&Answer>) -> Option<String> {
+    let texts = templates.iter().filter_map(|template| template.render_after(scope, answer).ok());
     texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
 }
 

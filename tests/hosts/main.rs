@@ -9,6 +9,7 @@ mod problems;
 mod retries;
 mod site;
 mod stores;
+mod sxcu;
 mod vipr;
 
 use std::collections::BTreeMap;

@@ -9,8 +9,10 @@ use scraper::{Html, Selector};
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
+use super::Template;
 use super::form;
 use super::pick::pick;
+use super::template::Scope;
 
 /// A complete answer.
 #[derive(Debug, Default)]
@@ -81,6 +83,8 @@ pub enum Extractor {
     Within(Box<Self>, Box<Self>),
     /// `body:`: all of it.
     Body,
+    /// A template of another language, which reads the answer.
+    Template(Template),
 }
 
 /// Why a text is no extractor.
@@ -160,6 +164,7 @@ impl Extractor {
             }
             Self::Css { selector, attribute } => css(&answer.body, selector, attribute.as_deref()),
             Self::Body => Some(answer.body.clone()),
+            Self::Template(template) => template.render_after(&Scope::default(), Some(answer)).ok(),
         }?;
         let trimmed = found.trim();
         (!trimmed.is_empty()).then(|| trimmed.to_owned())

@@ -8,6 +8,7 @@
 //! A recipe may also describe a session (a login, tokens, cookies) that all uploads of an account share, how galleries
 //! are made and finished, and how an image is deleted. Steps of all of them are the same kind of [`Step`].
 
+mod draw;
 pub mod extract;
 mod form;
 pub mod library;
@@ -24,9 +25,11 @@ use std::time::Duration;
 
 use regex::Regex;
 use scraper::Selector;
+use secrecy::SecretString;
 
 use crate::host::Limits;
 use crate::job::ErrorClass;
+pub use draw::Draw;
 pub use extract::{Answer, Extractor};
 pub use library::{Listed, Origin};
 pub use load::{RecipeError, parse};
@@ -35,7 +38,7 @@ pub use template::Template;
 pub use test::Test;
 
 /// The declarative description of a host's protocol.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Recipe {
     /// What `recipe = "NAME"` refers to.
     pub name: String,
@@ -45,17 +48,21 @@ pub struct Recipe {
     pub site: String,
     /// Where requests go unless the user says otherwise; `None` for software that anybody can install.
     pub base_url: Option<String>,
+    /// Other sites that requests may go to, as origins (`https://u2.example`).
+    pub sites: Vec<String>,
     /// How many uploads at once the site bears.
     pub max_parallel: Option<usize>,
     /// What it takes.
     pub limits: Limits,
     /// What the user can set, by name.
     pub options: BTreeMap<String, OptionSpec>,
+    /// The secrets that stood in the recipe's own file, by the option that replaces each.
+    pub inline: BTreeMap<String, SecretString>,
     /// Of each group at least one option must be set.
     pub require_any: Vec<Vec<String>>,
     /// Other addresses of the site by name: `{{ site.NAME }}`. The option `NAME_url` sets one; if only `base_url` is set,
     /// they are all there.
-    pub sites: BTreeMap<String, String>,
+    pub addresses: BTreeMap<String, String>,
     /// Hosts that the site may send us to for an upload, `*.` for all below; only by https.
     pub hosts: Vec<String>,
     /// Values made up for each run: `{{ random.NAME }}`.
@@ -203,6 +210,9 @@ pub struct Step {
     pub body: BodySpec,
     /// The step whose form is sent back before the fields of this one, which replace those of the same name.
     pub fields_of: Option<String>,
+    /// Whether redirects are followed, even to other sites, which are asked with nothing but a GET: a host that answers
+    /// with the page of the image.
+    pub redirects: bool,
     /// Named values of the answer: the first extractor that finds something counts.
     pub extract: BTreeMap<String, Vec<Extractor>>,
     /// Where the form is that `fields_of` means: the first that has fields.
@@ -231,7 +241,19 @@ impl Step {
     /// Whether this is the request that carries the file.
     #[must_use]
     pub fn sends_file(&self) -> bool {
-        matches!(self.body, BodySpec::Multipart { file: Some(_), .. } | BodySpec::Raw)
+        matches!(self.body, BodySpec::Multipart { file: Some(_), .. } | BodySpec::Raw) || self.has_content()
+    }
+
+    /// Whether the file goes out inside of a text, as base64.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        match &self.body {
+            BodySpec::Multipart { fields, .. } | BodySpec::Form(fields) | BodySpec::Json(fields) => {
+                fields.iter().any(|field| field.value.has_content())
+            }
+            BodySpec::Text { text, .. } => text.has_content(),
+            BodySpec::None | BodySpec::Raw => false,
+        }
     }
 
     /// Whether its answer is useless unless it is JSON.
@@ -250,6 +272,12 @@ pub struct Field {
     pub value: Template,
     /// Sent even if it is empty.
     pub empty: bool,
+}
+
+impl From<(String, Template)> for Field {
+    fn from((name, value): (String, Template)) -> Self {
+        Self { name, value, empty: false }
+    }
 }
 
 /// The field of the file.
@@ -278,6 +306,13 @@ pub enum BodySpec {
     Form(Vec<Field>),
     /// A JSON object of strings.
     Json(Vec<Field>),
+    /// A text that is sent as it is rendered.
+    Text {
+        /// Its `Content-Type`.
+        content_type: &'static str,
+        /// The text.
+        text: Template,
+    },
     /// The file as it is.
     Raw,
 }

@@ -178,6 +178,7 @@ impl Checks {
             query,
             body: body?,
             fields_of: raw.fields_of,
+            redirects: false,
             extract,
             form,
             when,
