@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{self, Attempt};
-use super::shared::{FolderId, Kept, Note, Rest, Shared};
+use super::shared::{FolderId, Note, Rest, Shared, Task};
 use super::status;
 use crate::clock::{WallTime, human};
 use crate::config::Dedupe;
@@ -19,7 +19,7 @@ use crate::control::{Request, Requests};
 use crate::host::Progress;
 use crate::job::{Job, JobId};
 use crate::ledger::{Durability, HostPause, Write};
-use crate::schedule::{Choice, Command, End, HostId, Input, Ready, Scheduler};
+use crate::schedule::{Command, End, HostId, Input, Ready, Scheduler};
 use crate::telemetry::{Event, Fields, emit};
 
 /// How often attempts are looked at while somebody waits for what they hold. Only then: an idle agent does not tick.
@@ -46,13 +46,9 @@ pub(super) struct Running {
 /// A job in the queue.
 #[derive(Debug)]
 struct Queued {
-    job: Box<Job>,
-    folder: FolderId,
-    content: Option<Kept>,
+    task: Box<Task>,
     /// Not in the ledger yet.
     fresh: bool,
-    /// Given back when the job starts.
-    _place: OwnedSemaphorePermit,
 }
 
 /// The pool.
@@ -167,7 +163,7 @@ impl Pool {
         // What was claimed from the ledger is given back; fresh files lie in the drop folder and are found again.
         let now = self.shared.clock.now();
         let claimed = self.queued.drain().filter(|(_, queued)| !queued.fresh);
-        let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..*queued.job }));
+        let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..queued.task.job }));
         let writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
         if !writes.is_empty() {
             let _ = self.shared.ledger.write(writes, Durability::Process).await;
@@ -190,21 +186,24 @@ impl Pool {
 
     /// Since when the oldest job in the queue is known.
     pub(super) fn oldest_queued_at(&self) -> Option<WallTime> {
-        self.queued.values().map(|queued| queued.job.queued_at).min()
+        self.queued.values().map(|queued| queued.task.job.queued_at).min()
     }
 
     /// Jobs of this folder in the queue that the ledger does not know, and since when the oldest of them is known.
     pub(super) fn fresh_of(&self, folder: FolderId) -> (u64, Option<WallTime>) {
-        let fresh = || self.queued.values().filter(|queued| queued.fresh && queued.folder == folder);
-        (fresh().count() as u64, fresh().map(|queued| queued.job.queued_at).min())
+        let fresh = || self.queued.values().filter(|queued| queued.fresh && queued.task.folder == folder);
+        (fresh().count() as u64, fresh().map(|queued| queued.task.job.queued_at).min())
     }
 
     fn note(&mut self, note: Note) {
         match note {
-            Note::Arrived { job, folder, place, content, fresh } => {
-                self.arrived(Queued { job, folder, content, fresh, _place: place });
+            Note::Arrived { task, fresh } => self.arrived(Queued { task, fresh }),
+            Note::Ended { job, succeeded, rest, again } => {
+                self.ended(job, succeeded, rest);
+                if let Some(task) = again {
+                    self.arrived(Queued { task, fresh: false });
+                }
             }
-            Note::Ended { job, succeeded, rest } => self.ended(job, succeeded, rest),
             Note::Recorded(job) => {
                 self.shared.open.fetch_sub(1, Ordering::Relaxed);
                 self.handle(Input::Recorded(job));
@@ -218,10 +217,10 @@ impl Pool {
     }
 
     fn arrived(&mut self, queued: Queued) {
-        let slot = self.shared.slot(queued.folder);
-        let (host, dedupe) = (slot.host(), slot.config().dedupe);
-        let content = queued.job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
-        let ready = Ready { job: queued.job.id, hosts: Arc::new([host]), choice: Choice::First, content };
+        let Task { job, folder, trip, .. } = &*queued.task;
+        let dedupe = self.shared.folder(*folder).dedupe;
+        let content = job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
+        let ready = Ready { job: job.id, hosts: trip.open(), choice: trip.choice(folder.number()), content };
         self.queued.insert(ready.job, queued);
         self.handle(Input::Ready(ready));
     }
@@ -233,6 +232,9 @@ impl Pool {
             self.rest(running.host, &rest);
         }
         self.handle(Input::Ended { job, end: if succeeded { End::Succeeded } else { End::Other } });
+        if !succeeded {
+            self.tell_who_is_away();
+        }
     }
 
     fn rest(&mut self, host: HostId, rest: &Rest) {
@@ -244,6 +246,7 @@ impl Pool {
             return;
         }
         self.resting.insert(host, (until, wall, rest.reason.clone()));
+        self.tell_who_is_away();
         let name = &self.shared.host(host).name;
         emit(
             Event::HostPaused,
@@ -254,6 +257,7 @@ impl Pool {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        self.tell_who_is_away();
         let over: Vec<HostId> =
             self.resting.iter().filter(|(_, (until, _, _))| *until <= now).map(|(host, _)| *host).collect();
         for host in over {
@@ -279,6 +283,19 @@ impl Pool {
         }
         self.handle(Input::Tick);
         self.perhaps_ready();
+    }
+
+    /// Lets those who choose a host know which ones turn everything away.
+    fn tell_who_is_away(&self) {
+        let now = Instant::now();
+        for (host, slot) in self.shared.hosts() {
+            let away = self.scheduler.turns_away(now, host).then(|| {
+                let until = self.scheduler.view(now, host).resting_until.unwrap_or(now);
+                let reason = self.resting.get(&host).map_or("it has failed", |(_, _, reason)| reason);
+                (until, reason.to_owned())
+            });
+            slot.set_away(away);
+        }
     }
 
     fn next_wake(&self) -> Option<Instant> {
@@ -319,10 +336,13 @@ impl Pool {
     }
 
     fn start(&mut self, id: JobId, host: HostId, worker: usize) {
-        let Some(Queued { job, folder, content, .. }) = self.queued.remove(&id) else { return };
+        let Some(Queued { mut task, .. }) = self.queued.remove(&id) else { return };
+        if !task.trip.has_choice() {
+            task.place = None;
+        }
         let progress = Arc::new(Progress::new());
-        self.running.insert(id, Running { name: job.name.clone(), host, progress: Arc::clone(&progress) });
-        let attempt = Attempt { job: *job, folder, host, worker, progress, content };
+        self.running.insert(id, Running { name: task.job.name.clone(), host, progress: Arc::clone(&progress) });
+        let attempt = Attempt { task, host, worker, progress };
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(attempt::run(shared, attempt));
     }

@@ -70,8 +70,17 @@ pub(super) struct Away {
 pub(super) enum Next {
     /// The file goes to another host now.
     On,
-    /// The file's life in memory ends. `host` is the one that the record names.
-    End { host: HostId, end: Box<End> },
+    /// The file's life in memory ends.
+    Over(Box<Over>),
+}
+
+/// The end of a file's life in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Over {
+    /// The host that the record names.
+    pub(super) host: HostId,
+    /// How it ended.
+    pub(super) end: End,
 }
 
 impl Trip {
@@ -82,7 +91,7 @@ impl Trip {
     }
 
     /// Whether every host shall have the file.
-    fn mirrors_all(&self) -> bool {
+    pub(super) fn mirrors_all(&self) -> bool {
         self.policy == Policy::Mirror && self.legs.len() > 1
     }
 
@@ -175,7 +184,7 @@ impl Trip {
         last_round: bool,
         away: impl Fn(HostId) -> Option<Away>,
     ) -> Next {
-        let here = |end| Next::End { host, end: Box::new(end) };
+        let here = |end| Next::Over(Box::new(Over { host, end }));
         match end {
             End::Outcome(Outcome::Uploaded(links)) if self.mirrors_all() => {
                 self.set(host, Standing::Has { links: Box::new(links), linked: false });
@@ -188,8 +197,8 @@ impl Trip {
             End::Outcome(Outcome::Failed(failure)) if self.has_choice() => {
                 let standing = match failure.class {
                     ErrorClass::File => Standing::Refused(Box::new(failure.clone())),
-                    ErrorClass::Io | ErrorClass::Cancelled => return here(End::Outcome(Outcome::Failed(failure))),
-                    ErrorClass::UnknownOutcome if !self.mirrors_all() => {
+                    ErrorClass::Cancelled => return here(End::Outcome(Outcome::Failed(failure))),
+                    ErrorClass::UnknownOutcome | ErrorClass::Io if !self.mirrors_all() => {
                         return here(End::Outcome(Outcome::Failed(failure)));
                     }
                     _ => Standing::Failed(Box::new(failure.clone())),
@@ -218,7 +227,7 @@ impl Trip {
         }
         let passing = |host: &HostId| self.legs.iter().any(|leg| leg.host == *host && leg.has_failed());
         let failed = failed.filter(|(host, _)| passing(host));
-        self.finished().unwrap_or_else(|| self.rest(failed, &resting))
+        Next::Over(Box::new(self.finished().unwrap_or_else(|| self.rest(failed, &resting))))
     }
 
     /// Failures that cost a rest are for good when there is none left, so that the hosts that have the file count.
@@ -236,7 +245,7 @@ impl Trip {
     }
 
     /// The end of a file that no host can still be asked about, if that is so.
-    pub(super) fn finished(&self) -> Option<Next> {
+    pub(super) fn finished(&self) -> Option<Over> {
         let undecided = |leg: &Leg| matches!(leg.standing, Standing::Open | Standing::Failed(_));
         if self.legs.iter().any(undecided) {
             return None;
@@ -250,10 +259,10 @@ impl Trip {
             let all_linked = stored.iter().all(|(_, _, linked)| *linked);
             let links = (**links).clone();
             let end = if all_linked { End::Known(links) } else { End::Outcome(Outcome::Uploaded(links)) };
-            return Some(Next::End { host: *host, end: Box::new(end) });
+            return Some(Over { host: *host, end });
         }
         let (host, failure) = self.refusal()?;
-        Some(Next::End { host, end: Box::new(End::Outcome(Outcome::Failed(failure))) })
+        Some(Over { host, end: End::Outcome(Outcome::Failed(failure)) })
     }
 
     /// Why no host takes the file: the first one's reason, and the words of the others.
@@ -271,7 +280,7 @@ impl Trip {
     }
 
     /// The file rests: for what has failed, or until the first of its resting hosts is back.
-    fn rest(&self, failed: Option<(HostId, Failure)>, resting: &[(HostId, Away)]) -> Next {
+    fn rest(&self, failed: Option<(HostId, Failure)>, resting: &[(HostId, Away)]) -> Over {
         let failure_of = |leg: &Leg| match &leg.standing {
             Standing::Failed(failure) => Some((leg.host, (**failure).clone())),
             _ => None,
@@ -290,12 +299,12 @@ impl Trip {
         let shortest = || waits.min_by_key(|(_, failure)| failure.retry_after.unwrap_or(Duration::MAX));
         let Some((host, mut failure)) = chosen.or_else(shortest) else {
             let failure = Failure::new(ErrorClass::File, Phase::Inspect, "no host is left to ask (a bug)");
-            return Next::End { host: HostId(0), end: Box::new(End::Outcome(Outcome::Failed(failure))) };
+            return Over { host: HostId(0), end: End::Outcome(Outcome::Failed(failure)) };
         };
         for (_, other) in all.into_iter().filter(|(other, _)| *other != host) {
             failure.message = format!("{}; {}", failure.message, other.message);
         }
-        Next::End { host, end: Box::new(End::Outcome(Outcome::Failed(failure))) }
+        Over { host, end: End::Outcome(Outcome::Failed(failure)) }
     }
 
     fn set(&mut self, host: HostId, standing: Standing) {
@@ -313,3 +322,6 @@ fn failure_of(error: &RecordError) -> Failure {
     failure.advice.clone_from(&error.advice);
     failure
 }
+
+#[cfg(test)]
+mod tests;

@@ -356,4 +356,4 @@ mod hex {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

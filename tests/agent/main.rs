@@ -10,3 +10,4 @@ mod files;
 mod hangs;
 mod outcomes;
 mod rests;
+mod several;
