@@ -75,6 +75,7 @@ fn status() -> Status {
         folders: Vec::new(),
         hosts: Vec::new(),
         attempts: Vec::new(),
+        recent: Vec::new(),
     }
 }
 
@@ -83,6 +84,7 @@ async fn fake_agent(mut requests: Requests) {
     while let Some(request) = requests.recv().await {
         match request {
             Request::Status(reply) => drop(reply.send(status())),
+            Request::Attempts(reply) => drop(reply.send(Vec::new())),
             Request::Retry(RetryWhat::All, reply) => drop(reply.send(Retried { queued: 3, refused: Vec::new() })),
             Request::Retry(RetryWhat::Paths(paths), reply) => {
                 let refused = paths.iter().map(|path| format!("{}: unknown", path.display())).collect();
@@ -274,7 +276,7 @@ async fn images_are_served_and_nothing_else() {
         &format!("/i/{id}.jpg"),
         &format!("/t/{id}.png"),
         "/i/",
-        "/v1/status",
+        "/v1/jobs",
     ] {
         let reply = bench.get(bad).await;
         assert_eq!(reply.status(), "404", "{bad}");

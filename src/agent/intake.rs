@@ -79,14 +79,17 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
                     let _ = shared.notes.send(Note::Scanned(folder)).await;
                 }
             }
-            Feed::Overflow => emit(
-                Event::WatchOverflow,
-                &Fields { folder: Some(&slot.config().path), ..Fields::default() },
-                format_args!(
-                    "more happened in {} than could be reported; it is scanned instead, nothing is missed",
-                    shown(&slot.config().path)
-                ),
-            ),
+            Feed::Overflow => {
+                slot.last.overflows.fetch_add(1, Ordering::Relaxed);
+                emit(
+                    Event::WatchOverflow,
+                    &Fields { folder: Some(&slot.config().path), ..Fields::default() },
+                    format_args!(
+                        "more happened in {} than could be reported; it is scanned instead, nothing is missed",
+                        shown(&slot.config().path)
+                    ),
+                )
+            }
         }
     }
 }

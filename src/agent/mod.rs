@@ -16,6 +16,7 @@
 
 mod attempt;
 mod intake;
+mod live;
 mod pool;
 mod recorder;
 mod recovery;

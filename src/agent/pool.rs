@@ -40,6 +40,7 @@ const ONCE_TICK: Duration = Duration::from_millis(100);
 pub(super) struct Running {
     pub(super) name: std::path::PathBuf,
     pub(super) host: HostId,
+    pub(super) folder: FolderId,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -341,7 +342,8 @@ impl Pool {
             task.place = None;
         }
         let progress = Arc::new(Progress::new());
-        self.running.insert(id, Running { name: task.job.name.clone(), host, progress: Arc::clone(&progress) });
+        let (name, folder) = (task.job.name.clone(), task.folder);
+        self.running.insert(id, Running { name, host, folder, progress: Arc::clone(&progress) });
         let attempt = Attempt { task, host, worker, progress };
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(attempt::run(shared, attempt));
@@ -350,6 +352,8 @@ impl Pool {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(reply) => status::answer(self, reply),
+            // The one who asked may be gone.
+            Request::Attempts(reply) => drop(reply.send(status::attempts(self))),
             Request::Retry(what, reply) => {
                 let shared = Arc::clone(&self.shared);
                 self.shared.tracker.spawn(async move {

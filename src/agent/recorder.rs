@@ -445,6 +445,8 @@ impl Recorder {
             }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
+            self.shared.recent.add(&entry.job, &entry.record, entry.failure.as_ref());
+            slot.last.note(entry.record.at, entry.failure.as_ref());
             if entry.job.stage == Stage::Cooling {
                 self.shared.wake_claimers();
             }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::live::{Last, Recent};
 use super::recorder::Finished;
 use super::targets::{Away, Trip};
 use crate::clock::{Clock, WallTime};
@@ -167,6 +168,7 @@ pub(super) struct FolderSlot {
     pub(super) taken: AtomicU64,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
+    pub(super) last: Last,
 }
 
 /// What of a drop folder changes with the configuration.
@@ -186,6 +188,7 @@ impl FolderSlot {
             in_place: AtomicBool::new(true),
             taken: AtomicU64::new(0),
             blocked: watch::Sender::new(None),
+            last: Last::default(),
         }
     }
 
@@ -242,6 +245,7 @@ pub(super) struct Shared {
     /// Files between settling and record.
     pub(super) open: AtomicU64,
     pub(super) counts: Counts,
+    pub(super) recent: Recent,
 }
 
 impl std::fmt::Debug for Shared {
@@ -278,6 +282,7 @@ impl Shared {
             kept: Arc::new(Semaphore::new(KEPT_BYTES)),
             open: AtomicU64::new(0),
             counts: Counts::default(),
+            recent: Recent::default(),
         }
     }
 

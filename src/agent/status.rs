@@ -12,8 +12,11 @@ use tokio::time::Instant;
 use super::pool::Pool;
 use super::shared::{FolderId, FolderSlot, HostSlot, Shared};
 use crate::clock::WallTime;
-use crate::control::model::{AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, Status};
+use crate::control::model::{
+    AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, StageTimes, Status,
+};
 use crate::control::{Retried, RetryWhat};
+use crate::host::{Progress, rate};
 use crate::job::{Event as JobEvent, Job, Stage};
 use crate::ledger::{Census, Durability, Write};
 use crate::schedule::HostId;
@@ -56,10 +59,28 @@ fn add_counts(folder: &mut FolderStatus, census: &[Census]) {
             Stage::Failed => (&mut counts.failed, false),
         };
         *counter += row.count;
-        if open && row.count > 0 {
-            folder.oldest_open_at = [folder.oldest_open_at, row.oldest].into_iter().flatten().min();
+        if row.count == 0 {
+            continue;
         }
+        if open {
+            folder.oldest_open_at = earlier(folder.oldest_open_at, row.oldest);
+        }
+        folder.next_due_at = earlier(folder.next_due_at, row.next_due);
+        let times = &mut folder.oldest_at;
+        let time = match row.stage {
+            Stage::Waiting => &mut times.waiting,
+            Stage::Started => &mut times.started,
+            Stage::Uploaded => &mut times.uploaded,
+            Stage::Cooling => &mut times.cooling,
+            Stage::Failed => &mut times.failed,
+            Stage::Done => continue,
+        };
+        *time = earlier(*time, row.oldest);
     }
+}
+
+fn earlier(one: Option<WallTime>, other: Option<WallTime>) -> Option<WallTime> {
+    [one, other].into_iter().flatten().min()
 }
 
 fn snapshot(pool: &Pool) -> Status {
@@ -92,6 +113,7 @@ fn snapshot(pool: &Pool) -> Status {
         folders: shared.folders().iter().map(|(id, slot)| folder_status(pool, *id, slot)).collect(),
         hosts: shared.hosts().iter().map(|(id, slot)| host_status(pool, *id, slot)).collect(),
         attempts: attempts(pool),
+        recent: shared.recent.list(),
     }
 }
 
@@ -113,6 +135,11 @@ fn folder_status(pool: &Pool, id: FolderId, slot: &FolderSlot) -> FolderStatus {
         settling_total: feed.settling_total,
         counts: StageCounts { waiting, ..StageCounts::default() },
         oldest_open_at: oldest,
+        oldest_at: StageTimes { waiting: oldest, ..StageTimes::default() },
+        last_success_at: slot.last.success(),
+        last_error: slot.last.error(),
+        next_due_at: None,
+        overflows: slot.last.overflows(),
         manifest: config.manifest.clone(),
     }
 }
@@ -136,7 +163,8 @@ fn host_status(pool: &Pool, id: HostId, slot: &HostSlot) -> HostStatus {
     }
 }
 
-fn attempts(pool: &Pool) -> Vec<AttemptStatus> {
+pub(super) fn attempts(pool: &Pool) -> Vec<AttemptStatus> {
+    let now = pool.shared.clock.now();
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut attempts: Vec<AttemptStatus> = pool
         .running
@@ -145,16 +173,26 @@ fn attempts(pool: &Pool) -> Vec<AttemptStatus> {
             worker: pool.scheduler.worker_of(*job),
             job: *job,
             file: shown(&running.name),
+            folder: pool.shared.folder(running.folder).path.clone(),
             host: pool.shared.host(running.host).name.clone(),
             phase: running.progress.phase(),
             sent: running.progress.sent(),
             total: running.progress.total(),
+            bytes_per_second: running.progress.bytes_per_second(),
+            left_ms: time_left(&running.progress),
+            since: WallTime::from_millis(now.millis().saturating_sub_unsigned(millis(running.progress.age()))),
             age_ms: millis(running.progress.age()),
             idle_ms: millis(running.progress.idle()),
         })
         .collect();
     attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.age_ms));
     attempts
+}
+
+/// Milliseconds until the body is sent, if that can be said.
+fn time_left(progress: &Progress) -> Option<u64> {
+    let left = rate::time_left(progress.sent(), progress.total(), progress.bytes_per_second())?;
+    u64::try_from(left.as_millis()).ok()
 }
 
 /// Makes resting and failed jobs due now.

@@ -40,6 +40,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/v1/jobs/{id}/retry", post(retry_job))
         .route("/v1/retry", post(retry))
         .route("/v1/folders/rescan", post(rescan))
+        .route("/v1/events", get(super::events::events))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such route; see `GET /v1/status`, `GET /v1/jobs`"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
@@ -147,6 +148,10 @@ impl ApiError {
     fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
+
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
 }
 
 impl From<LedgerError> for ApiError {
@@ -180,7 +185,7 @@ async fn ask<T>(state: &State, request: impl FnOnce(oneshot::Sender<T>) -> Reque
     within("agent", exchange).await?.ok_or_else(stopping)
 }
 
-async fn status(Extract(state): Extract<State>) -> Result<Json<Status>, ApiError> {
+pub(super) async fn status(Extract(state): Extract<State>) -> Result<Json<Status>, ApiError> {
     Ok(Json(ask(&state, Request::Status).await?))
 }
 

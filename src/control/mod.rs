@@ -6,9 +6,11 @@
 
 pub mod api;
 pub mod client;
+pub mod events;
 mod gallery;
 pub mod human;
 pub mod model;
+mod moving;
 mod people;
 pub mod server;
 pub mod texts;
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::job::JobId;
-pub use model::Status;
+pub use model::{AttemptStatus, Status};
 
 /// How many requests may wait for the agent: each comes from a connection that waits for its answer, and the agent
 /// answers in microseconds; a full channel makes the connection wait, not the agent.
@@ -29,6 +31,8 @@ pub const REQUEST_QUEUE: usize = 16;
 pub enum Request {
     /// How are you?
     Status(oneshot::Sender<Status>),
+    /// What runs now? Costs the agent a look at its memory.
+    Attempts(oneshot::Sender<Vec<AttemptStatus>>),
     /// Try these again now.
     Retry(RetryWhat, oneshot::Sender<Retried>),
     /// Scan all folders now.

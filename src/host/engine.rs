@@ -107,6 +107,7 @@ impl RecipeHost {
                 return Err(failure);
             }
             upload.progress.enter(Phase::Wait);
+            upload.progress.count_retry();
             sleep(delay).await;
         }
     }
@@ -266,7 +267,7 @@ fn filled(pairs: &[(String, Template)], scope: &Scope) -> Result<Vec<(String, St
 }
 
 /// A random number in `0.0..=1.0`.
-fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     let random = u16::try_from(Ulid::generate().random() & 0xffff).unwrap_or(0);
     f64::from(random) / f64::from(u16::MAX)
 }

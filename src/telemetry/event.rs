@@ -161,6 +161,7 @@ pub struct Fields<'a> {
 
 /// Writes one event. `message` says what, where, what was expected and what to do.
 pub fn emit(event: Event, fields: &Fields<'_>, message: fmt::Arguments<'_>) {
+    super::live::tell(event, fields, message);
     let Entry { name, level, message_id, .. } = *event.entry();
     macro_rules! at {
         ($level:expr) => {
