@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::cancel;
 use super::recorder::Finished;
 use super::shared::{Note, Rest, Shared, Task};
 use super::targets::{Next, Over};
@@ -25,11 +27,13 @@ pub(super) struct Attempt {
     pub(super) host: HostId,
     pub(super) worker: usize,
     pub(super) progress: Arc<Progress>,
+    /// The user does not want it any more.
+    pub(super) cancel: CancellationToken,
 }
 
 /// Runs the attempt and tells the recorder and the pool how it ended.
 pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
-    let Attempt { mut task, host, worker, progress } = attempt;
+    let Attempt { mut task, host, worker, progress, cancel } = attempt;
     let began = Instant::now();
     let id = task.job.id;
     task.job.host.clone_from(&shared.host(host).name);
@@ -37,7 +41,13 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
         Ok(()) => {
             task.job.attempts += 1;
             task.job.not_before = None;
-            upload_or_link(&shared, &mut task, host, worker, &progress).await
+            let end = tokio::select! {
+                biased;
+                // Dropping the attempt closes its connections.
+                () = cancel.cancelled() => None,
+                end = upload_or_link(&shared, &mut task, host, worker, &progress) => Some(end),
+            };
+            end.unwrap_or_else(|| cancelled(&mut task.job, &progress))
         }
         Err(error) => {
             trouble("a job is not where it should be (a bug)", &error);
@@ -57,6 +67,13 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
     let at = task.trip.host_named(&task.job.host).unwrap_or(host);
     let last_round = task.job.requeues >= shared.config().cooldown.requeues;
     let next = task.trip.after(at, end, last_round, |host| shared.host(host).away());
+    let next = match next {
+        Next::On if cancel.is_cancelled() => {
+            let end = cancelled(&mut task.job, &Progress::new());
+            Next::Over(Box::new(Over { host: at, end }))
+        }
+        next => next,
+    };
     let again = match next {
         Next::On => go_on(&shared, task, failure.as_ref(), succeeded).await,
         Next::Over(over) => {
@@ -146,6 +163,18 @@ async fn end_here(shared: &Shared, task: Box<Task>, over: Over, worker: usize, b
     if let Some(results) = shared.results() {
         let _ = results.send(finished).await;
     }
+}
+
+/// The end of an attempt that the user cut.
+fn cancelled(job: &mut Job, progress: &Progress) -> End {
+    let all_sent = progress.all_sent();
+    job.unknown_outcomes += u32::from(all_sent);
+    let mut failure = cancel::failure(progress.phase());
+    failure.sent = progress.sent();
+    if all_sent {
+        failure.message.push_str(" after all bytes were sent: the image may be on the host");
+    }
+    End::Outcome(Outcome::Failed(failure))
 }
 
 async fn upload_or_link(

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,10 +10,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt};
-use super::shared::{FolderId, Note, Rest, Shared, Task};
-use super::status;
+use super::cancel;
+use super::shared::{FolderId, FolderSlot, Note, Rest, Shared, Task};
+use super::{intake, status};
 use crate::clock::{WallTime, human};
 use crate::config::Dedupe;
 use crate::control::{Request, Requests};
@@ -35,19 +38,26 @@ const ONCE_PATIENCE: Duration = Duration::from_secs(75);
 /// With `--once`: how often it is checked whether everything is done, besides after every event.
 const ONCE_TICK: Duration = Duration::from_millis(100);
 
+/// How long a file rests for a host of which nobody knows when it is back: one that the user has paused.
+const AWAY_AGAIN: Duration = Duration::from_secs(300);
+
 /// An attempt in flight.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) name: std::path::PathBuf,
-    pub(super) host: HostId,
+    pub(super) name: PathBuf,
+    /// Where the file lies.
+    pub(super) path: PathBuf,
     pub(super) folder: FolderId,
+    pub(super) host: HostId,
+    /// Ends the attempt as cancelled.
+    pub(super) cancel: CancellationToken,
     pub(super) progress: Arc<Progress>,
 }
 
 /// A job in the queue.
 #[derive(Debug)]
-struct Queued {
-    task: Box<Task>,
+pub(super) struct Queued {
+    pub(super) task: Box<Task>,
     /// Not in the ledger yet.
     fresh: bool,
 }
@@ -60,7 +70,7 @@ pub(super) struct Pool {
     notes: mpsc::Receiver<Note>,
     requests: Requests,
     blocked: watch::Receiver<Option<String>>,
-    queued: HashMap<JobId, Queued>,
+    pub(super) queued: HashMap<JobId, Queued>,
     pub(super) running: HashMap<JobId, Running>,
     /// Hosts that rest, for the word when they are back.
     pub(super) resting: HashMap<HostId, (Instant, WallTime, String)>,
@@ -214,16 +224,50 @@ impl Pool {
                 self.perhaps_ready();
             }
             Note::Checkpoint => {}
+            Note::Cancel(sought, reply) => drop(reply.send(self.cancel(&sought))),
         }
     }
 
     fn arrived(&mut self, queued: Queued) {
         let Task { job, folder, trip, .. } = &*queued.task;
-        let dedupe = self.shared.folder(*folder).dedupe;
+        let slot = self.shared.slot(*folder);
+        let dedupe = slot.config().dedupe;
         let content = job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
         let ready = Ready { job: job.id, hosts: trip.open(), choice: trip.choice(folder.number()), content };
+        let (folder, held) = (*folder, slot.held.borrow().is_some());
         self.queued.insert(ready.job, queued);
+        if held {
+            // It was on its way when its folder was paused.
+            return self.give_back(|queued| queued == folder);
+        }
         self.handle(Input::Ready(ready));
+    }
+
+    /// Takes jobs of these folders out of the queue: fresh ones are found in their folder again, the others wait in the
+    /// ledger.
+    pub(super) fn give_back(&mut self, of: impl Fn(FolderId) -> bool) {
+        let ids: Vec<JobId> =
+            self.queued.iter().filter(|(_, queued)| of(queued.task.folder)).map(|(id, _)| *id).collect();
+        let mut claimed = Vec::new();
+        for id in ids {
+            let Some(queued) = self.queued.remove(&id) else { continue };
+            self.handle(Input::Withdraw(id));
+            if queued.fresh {
+                let Task { job, folder, .. } = *queued.task;
+                let slot = self.shared.slot(folder);
+                slot.busy.remove(&job.path);
+                slot.hints().hint(job.path);
+                self.shared.open.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                claimed.push((queued.task.folder, queued.task.job));
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        self.shared.tracker.spawn(async move {
+            for (folder, job) in claimed {
+                intake::set_aside(&shared, folder, job).await;
+            }
+        });
     }
 
     fn ended(&mut self, job: JobId, succeeded: bool, rest: Option<Rest>) {
@@ -247,7 +291,6 @@ impl Pool {
             return;
         }
         self.resting.insert(host, (until, wall, rest.reason.clone()));
-        self.tell_who_is_away();
         let name = &self.shared.host(host).name;
         emit(
             Event::HostPaused,
@@ -291,8 +334,12 @@ impl Pool {
         let now = Instant::now();
         for (host, slot) in self.shared.hosts() {
             let away = self.scheduler.turns_away(now, host).then(|| {
-                let until = self.scheduler.view(now, host).resting_until.unwrap_or(now);
-                let reason = self.resting.get(&host).map_or("it has failed", |(_, _, reason)| reason);
+                let until = self.scheduler.view(now, host).resting_until.unwrap_or(now + AWAY_AGAIN);
+                let reason = if slot.held.borrow().is_some() {
+                    "the user has paused it"
+                } else {
+                    self.resting.get(&host).map_or("it has failed", |(_, _, reason)| reason)
+                };
                 (until, reason.to_owned())
             });
             slot.set_away(away);
@@ -307,7 +354,8 @@ impl Pool {
         [self.scheduler.next_wake(now), idle, rests, once].into_iter().flatten().min()
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
+        let moves = matches!(input, Input::Rest { .. } | Input::Wake(_) | Input::Hold { .. });
         for command in self.scheduler.handle(Instant::now(), input) {
             match command {
                 Command::Start { job, host, worker } => self.start(job, host, worker),
@@ -334,6 +382,9 @@ impl Pool {
                 }
             }
         }
+        if moves {
+            self.tell_who_is_away();
+        }
     }
 
     fn start(&mut self, id: JobId, host: HostId, worker: usize) {
@@ -342,9 +393,17 @@ impl Pool {
             task.place = None;
         }
         let progress = Arc::new(Progress::new());
-        let (name, folder) = (task.job.name.clone(), task.folder);
-        self.running.insert(id, Running { name, host, folder, progress: Arc::clone(&progress) });
-        let attempt = Attempt { task, host, worker, progress };
+        let cancel = CancellationToken::new();
+        let running = Running {
+            name: task.job.name.clone(),
+            path: task.job.path.clone(),
+            folder: task.folder,
+            host,
+            cancel: cancel.clone(),
+            progress: Arc::clone(&progress),
+        };
+        self.running.insert(id, running);
+        let attempt = Attempt { task, host, worker, progress, cancel };
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(attempt::run(shared, attempt));
     }
@@ -360,12 +419,14 @@ impl Pool {
                     let _ = reply.send(status::retry(&shared, what).await);
                 });
             }
-            Request::Rescan(reply) => {
-                for (_, slot) in self.shared.folders() {
-                    slot.hints().rescan();
-                }
-                let _ = reply.send(());
+            Request::Rescan(reply) => drop(reply.send(self.rescan())),
+            Request::Cancel(what, reply) => {
+                let shared = Arc::clone(&self.shared);
+                self.shared.tracker.spawn(async move {
+                    let _ = reply.send(cancel::cancel(&shared, what).await);
+                });
             }
+            Request::Turn(turn, names, reply) => self.turn(turn, &names, reply),
         }
     }
 
@@ -386,7 +447,12 @@ impl Pool {
 
     /// Every folder was scanned once, or is not there.
     fn all_scanned(&self) -> bool {
-        self.shared.folders().iter().all(|(id, _)| self.scanned.contains(id))
+        self.shared.folders().iter().all(|(id, slot)| self.scanned.contains(id) || self.is_held(slot))
+    }
+
+    /// The user paused the folder or its host.
+    fn is_held(&self, slot: &FolderSlot) -> bool {
+        slot.held.borrow().is_some() || slot.hosts().iter().all(|host| self.shared.host(*host).held.borrow().is_some())
     }
 
     /// Nothing is settling, queued, in flight or unrecorded, and nothing is due.
@@ -394,10 +460,12 @@ impl Pool {
         let now = self.shared.clock.now();
         self.all_scanned()
             && self.shared.hosts().iter().all(|(_, slot)| slot.claimed_once.load(Ordering::Relaxed))
-            && self.shared.folders().iter().all(|(_, slot)| status::nothing_settles(slot, now, ONCE_PATIENCE))
-            // After the feeds: what they have handed over is counted here.
-            && self.shared.open.load(Ordering::SeqCst) == 0
+            && self.shared.folders().iter().all(|(_, slot)| {
+                self.is_held(slot) || status::nothing_settles(slot, now, ONCE_PATIENCE)
+            })
+            // After the feeds: what they have handed over is counted here. What the user paused is not waited for.
+            && self.shared.open.load(Ordering::SeqCst) == self.queued.len() as u64
             && self.running.is_empty()
-            && self.queued.is_empty()
+            && self.queued.values().all(|queued| self.is_held(&self.shared.slot(queued.task.folder)))
     }
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::cancel;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
 use super::targets::{Away, Trip};
@@ -64,6 +65,8 @@ pub(super) enum Note {
     Scanned(FolderId),
     /// Somebody wants to know whether everything is done (`--once`).
     Checkpoint,
+    /// Give up what is queued or in flight of these; tells how many there were.
+    Cancel(cancel::Sought, oneshot::Sender<usize>),
 }
 
 /// A job with what it carries through the queue and its attempts.
@@ -115,6 +118,10 @@ pub(super) struct HostSlot {
     pub(super) last_success: Mutex<Option<WallTime>>,
     pub(super) last_error: Mutex<Option<String>>,
     pub(super) unknown_outcomes: AtomicU64,
+    /// Since when the user has it paused.
+    pub(super) held: watch::Sender<Option<WallTime>>,
+    /// Taken by whoever turns resting jobs into queued or cancelled ones, so that none is both.
+    pub(super) claiming: tokio::sync::Mutex<()>,
     /// Its due jobs were looked for at least once.
     pub(super) claimed_once: AtomicBool,
     /// Until when it turns everything away, and why: what the pool knows, for those who choose another host.
@@ -132,6 +139,8 @@ impl HostSlot {
             last_success: Mutex::default(),
             last_error: Mutex::default(),
             unknown_outcomes: AtomicU64::new(0),
+            held: watch::Sender::new(None),
+            claiming: tokio::sync::Mutex::default(),
             claimed_once: AtomicBool::new(false),
             away: Mutex::default(),
         }
@@ -168,6 +177,8 @@ pub(super) struct FolderSlot {
     pub(super) taken: AtomicU64,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
+    /// Since when the user has it paused.
+    pub(super) held: watch::Sender<Option<WallTime>>,
     pub(super) last: Last,
 }
 
@@ -188,6 +199,7 @@ impl FolderSlot {
             in_place: AtomicBool::new(true),
             taken: AtomicU64::new(0),
             blocked: watch::Sender::new(None),
+            held: watch::Sender::new(None),
             last: Last::default(),
         }
     }

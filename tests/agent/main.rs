@@ -12,3 +12,4 @@ mod live;
 mod outcomes;
 mod rests;
 mod several;
+mod steering;
