@@ -443,6 +443,9 @@ impl Recorder {
             if entry.job.path == entry.from {
                 slot.in_place.store(true, Ordering::Relaxed);
             }
+            if entry.record.status.is_final() && !slot.config().render.is_empty() {
+                self.shared.links.note(entry.folder, &entry.record);
+            }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
             self.shared.recent.add(&entry.job, &entry.record, entry.failure.as_ref());

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cancel;
+use super::links::Changes;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
 use super::targets::{Away, Trip};
@@ -49,6 +50,13 @@ impl FolderId {
     /// Its number, to tell it from others.
     pub(super) fn number(self) -> usize {
         self.0
+    }
+}
+
+#[cfg(test)]
+impl FolderId {
+    pub(super) fn test(index: usize) -> Self {
+        Self(index)
     }
 }
 
@@ -257,6 +265,8 @@ pub(super) struct Shared {
     /// Files between settling and record.
     pub(super) open: AtomicU64,
     pub(super) counts: Counts,
+    /// Lists whose link files are out of date.
+    pub(super) links: Changes,
     pub(super) recent: Recent,
 }
 
@@ -294,6 +304,7 @@ impl Shared {
             kept: Arc::new(Semaphore::new(KEPT_BYTES)),
             open: AtomicU64::new(0),
             counts: Counts::default(),
+            links: Changes::default(),
             recent: Recent::default(),
         }
     }
