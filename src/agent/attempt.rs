@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cancel;
-use super::recorder::Finished;
+use super::recorder::{Answered, Finished};
 use super::shared::{Note, Rest, Shared, Task};
 use super::targets::{Next, Over};
 use super::verdict::{self, End};
@@ -17,7 +17,7 @@ use crate::job::{ErrorClass, Event as JobEvent, Failure, Job, Links, Outcome};
 use crate::ledger::{Durability, HostPause, LedgerError, Write};
 use crate::record::{Mirror, Record, Status};
 use crate::schedule::HostId;
-use crate::telemetry::{Event, Fields, emit, shown, trouble};
+use crate::telemetry::{Event, Fields, emit, shown, tally, trouble};
 use crate::upload;
 
 /// What an attempt needs to know.
@@ -63,6 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
         Some(failure) => rest_of(&shared, host, failure).await,
         None => None,
     };
+    tally::attempt(&shared.host(host).name, progress.sent_in_all(), progress.retries());
     // The links may be those of another host.
     let at = task.trip.host_named(&task.job.host).unwrap_or(host);
     let last_round = task.job.requeues >= shared.config().cooldown.requeues;
@@ -148,16 +149,16 @@ async fn end_here(shared: &Shared, task: Box<Task>, over: Over, worker: usize, b
     let Task { mut job, folder, trip, .. } = *task;
     let mirrors = trip.mirrors();
     job.host.clone_from(&shared.host(over.host).name);
-    match &over.end {
-        End::Outcome(Outcome::Uploaded(links)) => {
-            keep_answer(shared, &job, links, &mirrors, began.elapsed()).await;
-        }
+    let took = began.elapsed();
+    let kept = match &over.end {
+        End::Outcome(Outcome::Uploaded(links)) => keep_answer(shared, &job, links, &mirrors, took),
         End::Outcome(Outcome::Failed(_)) if !mirrors.is_empty() => {
-            keep_progress(shared, &mut job, mirrors.clone()).await
+            keep_progress(shared, &mut job, mirrors.clone()).await;
+            None
         }
-        _ => {}
-    }
-    let finished = Finished { job, folder, end: over.end, took: began.elapsed(), worker: Some(worker), mirrors };
+        _ => None,
+    };
+    let finished = Finished { job, folder, end: over.end, took, worker: Some(worker), kept, mirrors };
     // The host's rest must be known before the worker is free, or one more request would slip through; and the result
     // must be on its way before the job leaves the pool's sight, or a twin would slip through.
     if let Some(results) = shared.results() {
@@ -271,19 +272,21 @@ async fn known_elsewhere(shared: &Shared, task: &Task, host: HostId) -> Result<O
     }
 }
 
-/// Writes down what the host answered before the worker takes its next job: a crash from here on repeats no upload. No
-/// fsync is waited for, and the record gets its number and place later; a `seq` of 0 marks it as unfinished.
-async fn keep_answer(shared: &Shared, job: &Job, links: &Links, mirrors: &[Mirror], took: Duration) {
+/// Writes down what the host answered, before the worker's next job: the ledger works in order, and an attempt waits for
+/// its intent to be written, so a crash repeats at most the upload that each worker is busy with. No fsync is waited for, and
+/// the record gets its number and place later; a `seq` of 0 marks it as unfinished.
+fn keep_answer(shared: &Shared, job: &Job, links: &Links, mirrors: &[Mirror], took: Duration) -> Option<Answered> {
     let mut answered = job.clone();
     if let Err(error) = answered.advance(JobEvent::Succeed) {
-        return trouble("a job is not where it should be (a bug)", &error);
+        trouble("a job is not where it should be (a bug)", &error);
+        return None;
     }
     let mut record = Record::of(&answered, 0, shared.clock.now(), Status::Uploaded).with_links(links.clone());
     record.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     record.mirrors = mirrors.to_vec();
     answered.record = Some(record.json());
     answered.pending = true;
-    shared.write(vec![Write::Put(Box::new(answered))], Durability::Process).await;
+    Some(Answered(shared.ledger.write(vec![Write::Put(Box::new(answered))], Durability::Process)))
 }
 
 /// Whether the host must rest after this failure; the rest is written down, so that it survives a restart.

@@ -148,7 +148,8 @@ async fn give_up(shared: &Shared, job: Job, folder: FolderId) {
         // What some hosts have of a mirrored file already.
         let record = job.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok());
         let mirrors = record.map(|record| record.mirrors).unwrap_or_default();
-        let _ = results.send(Finished { job, folder, end, took: Duration::ZERO, worker: None, mirrors }).await;
+        let finished = Finished { job, folder, end, took: Duration::ZERO, worker: None, kept: None, mirrors };
+        let _ = results.send(finished).await;
     }
 }
 
@@ -228,7 +229,7 @@ async fn unseen(shared: &Arc<Shared>, path: &Path) -> Found {
     slot.busy.insert(path.to_path_buf());
     match inspect_file(shared, path.to_path_buf(), fingerprint, *folder).await {
         Ok(inspected) => {
-            let settled = Settled { path: path.to_path_buf(), name, fingerprint, warning: None };
+            let settled = Settled { path: path.to_path_buf(), name, fingerprint, warning: None, inspected: None };
             let mut job = new_job(shared, *folder, &settled);
             job.image = Some(inspected.image);
             shared.open.fetch_add(1, Ordering::Relaxed);
