@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::live;
 use super::recovery::Recovered;
 use super::shared::{FolderId, Note, Shared};
 use super::verdict::{self, End, Recorded, Verdict};
@@ -461,8 +462,7 @@ impl Recorder {
             }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
-            self.shared.recent.add(&entry.job, &entry.record, entry.failure.as_ref());
-            slot.last.note(entry.record.at, entry.failure.as_ref());
+            live::recorded(&self.shared, &slot, &entry.job, &entry.record, entry.failure.as_ref());
             if entry.job.stage == Stage::Cooling {
                 self.shared.wake_claimers();
             }
