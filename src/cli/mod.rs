@@ -3,6 +3,7 @@
 mod check;
 mod exit;
 mod host;
+mod import;
 mod out;
 mod retry;
 mod run;
