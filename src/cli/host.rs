@@ -22,6 +22,8 @@ pub(super) enum HostCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Send one image to a host and say what came of it, or show its requests
+    Test(super::trial::TestArgs),
     /// Bring a ShareX custom uploader (.sxcu): checks it, copies it, keeps its secrets apart
     Import(super::import::ImportArgs),
 }
@@ -32,6 +34,7 @@ pub(super) fn run(command: &HostCommand, file: Option<&Path>, out: &mut Out) -> 
         HostCommand::List => list(&recipes, out),
         HostCommand::Show { name } if name == LOCAL => local(out),
         HostCommand::Show { name } => show(name, &recipes, out),
+        HostCommand::Test(args) => super::trial::run(args, file, out),
         HostCommand::Import(args) => super::import::run(args, file, out),
     }
 }

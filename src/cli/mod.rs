@@ -10,6 +10,7 @@ mod run;
 mod status;
 mod steer;
 mod tail;
+mod trial;
 
 use std::future::Future;
 use std::io::{self, Write};
