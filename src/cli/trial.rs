@@ -125,7 +125,7 @@ fn image(path: Option<&Path>) -> Result<(Source, ImageFacts), Stop> {
     let failed = |what: String| Stop::said(Exit::Failed, format!("{}: {what}", safe(&path.display().to_string())));
     let look = inspect::look(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
     let look = look.ok_or_else(|| failed("is no file".to_owned()))?;
-    let inspected = inspect::inspect(path, look.fingerprint, u64::MAX);
+    let inspected = inspect::inspect(path, look.look.fingerprint, u64::MAX);
     let Inspected { image, .. } = inspected.map_err(|refused| failed(refused.to_string()))?;
     let opened = Source::open(path, wire_name(path), image.kind);
     let (source, _) = opened.map_err(|error| failed(format!("cannot be read: {error}")))?;

@@ -61,7 +61,7 @@ impl Marks {
 
 impl RecipeHost {
     /// Every request of an upload, those of its session first.
-    pub(super) fn previews(&self, upload: &Upload) -> Vec<Preview> {
+    pub(super) fn preview_all(&self, upload: &Upload) -> Vec<Preview> {
         let mut real = self.run(Some(upload), Arc::clone(&upload.progress), upload.deadline);
         let mut marks = Marks::default();
         let mut scope = real.scope.clone();
