@@ -201,10 +201,6 @@ impl Desk {
     fn supersede(&self, folder: FolderId, job: &Job) -> Vec<JobId> {
         let config = self.folder(folder);
         let left_behind = |dir: &PathBuf| {
-            // The folder is not made before something rests or fails.
-            if !dir.exists() {
-                return None;
-            }
             let place = dir.join(&job.name);
             let record = sidecar::read(&place)?;
             let same = (record.bytes, record.blake3) == (job.fingerprint.len, job.image.map(|image| image.hash));
