@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::out::{Out, Stop, safe};
 use super::{Exit, config_or_default};
 use crate::config::paths;
+use crate::host;
 use crate::host::recipe::library;
 use crate::host::sxcu::import::Import;
-use crate::host;
 
 /// Arguments of `host import`.
 #[derive(Debug, clap::Args)]
@@ -58,16 +58,29 @@ pub(super) fn run(args: &ImportArgs, file: Option<&Path>, out: &mut Out) -> Resu
     let table = import.table();
     if args.dry_run {
         out.print(&format!("\nwould write {}\n", show(&import.file())))?;
-        import.secret_files().iter().try_for_each(|path| out.print(&format!("would write {} (a secret)\n", show(path))))?;
+        import
+            .secret_files()
+            .iter()
+            .try_for_each(|path| out.print(&format!("would write {} (a secret)\n", show(path))))?;
         out.print(&format!("\n{}\n{table}", lines(&import.sxcu.written())))?;
         return Ok(Exit::Done);
     }
-    import.write().map_err(|(path, error)| Stop::said(Exit::Failed, format!("cannot write {}: {error}", show(&path))))?;
+    import
+        .write()
+        .map_err(|(path, error)| Stop::said(Exit::Failed, format!("cannot write {}: {error}", show(&path))))?;
     out.print(&format!("wrote {}\n", show(&import.file())))?;
-    import.secret_files().iter().try_for_each(|path| out.print(&format!("wrote {} (a secret, mode 600)\n", show(path))))?;
-    let target = config.file.clone().or_else(|| file.map(Path::to_owned)).unwrap_or_else(|| paths::config_dir().join("config.toml"));
+    import
+        .secret_files()
+        .iter()
+        .try_for_each(|path| out.print(&format!("wrote {} (a secret, mode 600)\n", show(path))))?;
+    let target = config
+        .file
+        .clone()
+        .or_else(|| file.map(Path::to_owned))
+        .unwrap_or_else(|| paths::config_dir().join("config.toml"));
     if args.write {
-        append(&target, &table).map_err(|error| Stop::said(Exit::Failed, format!("cannot add to {}: {error}", show(&target))))?;
+        append(&target, &table)
+            .map_err(|error| Stop::said(Exit::Failed, format!("cannot add to {}: {error}", show(&target))))?;
         out.print(&format!("added [host.{}] to {}\n", import.name, show(&target)))?;
     } else {
         out.print(&format!("\nadd this to {}:\n\n{table}", show(&target)))?;

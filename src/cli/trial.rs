@@ -71,7 +71,12 @@ pub(super) fn run(args: &TestArgs, file: Option<&Path>, out: &mut Out) -> Result
     if args.print_request {
         return print(host.previews(&upload), &args.name, out);
     }
-    out.print(&format!("{}: {len} bytes of {} to {}\n", safe(upload.source.name()), image.kind.mime(), safe(host.name())))?;
+    out.print(&format!(
+        "{}: {len} bytes of {} to {}\n",
+        safe(upload.source.name()),
+        image.kind.mime(),
+        safe(host.name())
+    ))?;
     wait(Threads::One, send(host.as_ref(), upload, out))
 }
 
@@ -207,7 +212,10 @@ async fn send(host: &dyn Host, upload: Upload, out: &mut Out) -> Result<Exit, St
         }
         Err(_) => {
             let phase = upload.progress.phase().name();
-            out.print(&format!("{} after {took}: not finished within file_timeout, phase {phase}\n", out.paint.bad("failed")))?;
+            out.print(&format!(
+                "{} after {took}: not finished within file_timeout, phase {phase}\n",
+                out.paint.bad("failed")
+            ))?;
             Ok(Exit::Failed)
         }
     }

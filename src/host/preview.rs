@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use url::Url;
 
 use super::body::escaped;
@@ -17,6 +16,8 @@ use super::recipe::template::{RenderError, Scope};
 use super::recipe::{BodySpec, Field, Step, Template};
 use super::run::Run;
 use super::{Preview, Upload};
+
+const CONTENT_TYPE: &str = "Content-Type";
 
 /// What is shown in place of a secret.
 const SECRET: &str = "[secret]";
@@ -122,21 +123,25 @@ impl RecipeHost {
         };
         let length = real.prepare(step).ok().filter(|_| step.fields_of.is_none()).map(|ready| ready.plan.len());
         let (content_type, body) = self.body(step, (real, scope), &shown);
-        let mut headers = vec![("Host".to_owned(), host_of(&url)), (USER_AGENT.to_string(), http::USER_AGENT.to_owned())];
+        let mut headers =
+            vec![("Host".to_owned(), host_of(&url)), ("User-Agent".to_owned(), http::USER_AGENT.to_owned())];
         for (name, value) in filled(&step.headers, &shown) {
             headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
             headers.push((name, value));
         }
-        let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()));
-        headers.extend(content_type.filter(|_| !named).map(|text| (CONTENT_TYPE.to_string(), text)));
+        let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE));
+        headers.extend(content_type.filter(|_| !named).map(|text| (CONTENT_TYPE.to_owned(), text)));
         if !matches!(step.body, BodySpec::None) {
-            let length = length.map_or_else(|| "[known once the answers before it are]".to_owned(), |length| length.to_string());
-            headers.push((CONTENT_LENGTH.to_string(), length));
+            let length =
+                length.map_or_else(|| "[known once the answers before it are]".to_owned(), |length| length.to_string());
+            headers.push(("Content-Length".to_owned(), length));
         }
+        let undecided =
+            step.when.as_ref().filter(|when| when.render(scope).map_or(true, |decided| decided.contains(MARK)));
         let clean = |text: &str| marks.shown(text);
         Preview {
             step: format!("{group}: {}", step.name),
-            when: step.when.as_ref().map(|when| when.source().to_owned()),
+            when: undecided.map(|when| when.source().to_owned()),
             method: step.method.to_string(),
             url: clean(&url),
             headers: headers.iter().map(|(name, value)| (name.clone(), clean(value))).collect(),
@@ -145,7 +150,12 @@ impl RecipeHost {
     }
 
     /// The body's type, and its parts.
-    fn body(&self, step: &Step, (real, _): (&Run<'_>, &Scope), shown: &dyn Fn(&Template) -> String) -> (Option<String>, Vec<String>) {
+    fn body(
+        &self,
+        step: &Step,
+        (real, _): (&Run<'_>, &Scope),
+        shown: &dyn Fn(&Template) -> String,
+    ) -> (Option<String>, Vec<String>) {
         let file = |upload: &Upload| format!("{} bytes of {}", upload.source.len(), upload.source.kind().mime());
         let sent_file = real.upload.map(file).unwrap_or_default();
         let mut lines = Vec::new();
@@ -163,7 +173,8 @@ impl RecipeHost {
                 lines.extend(field_lines(fields, shown));
                 if let Some(file) = file {
                     let own = file.file_name.as_ref().map(shown);
-                    let name = own.or_else(|| real.upload.map(|upload| upload.source.name().to_owned())).unwrap_or_default();
+                    let name =
+                        own.or_else(|| real.upload.map(|upload| upload.source.name().to_owned())).unwrap_or_default();
                     lines.push(format!("file {} = \"{}\": {sent_file}", file.name, escaped(&name)));
                 }
                 (Some("multipart/form-data; boundary=…".to_owned()), lines)
@@ -196,7 +207,10 @@ fn field_lines(fields: &[Field], shown: &dyn Fn(&Template) -> String) -> Vec<Str
 
 fn filled(pairs: &[(String, Template)], shown: &dyn Fn(&Template) -> String) -> Vec<(String, String)> {
     let values = pairs.iter().map(|(name, template)| (name.clone(), template, shown(template)));
-    values.filter(|(_, template, value)| template.keeps_empty() || !value.is_empty()).map(|(name, _, value)| (name, value)).collect()
+    values
+        .filter(|(_, template, value)| template.keeps_empty() || !value.is_empty())
+        .map(|(name, _, value)| (name, value))
+        .collect()
 }
 
 /// Whether `step` is certainly not run: what its condition needs may not be known yet.
@@ -207,5 +221,8 @@ fn skipped(step: &Step, scope: &Scope) -> bool {
 fn host_of(url: &str) -> String {
     let url = Url::parse(url).ok();
     let host = url.as_ref().and_then(|url| Some((url.host_str()?.to_owned(), url.port())));
-    host.map_or_else(|| "[known later]".to_owned(), |(host, port)| port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
+    host.map_or_else(
+        || "[known later]".to_owned(),
+        |(host, port)| port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")),
+    )
 }

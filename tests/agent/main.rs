@@ -13,3 +13,4 @@ mod live;
 mod outcomes;
 mod rests;
 mod steering;
+mod uploaders;

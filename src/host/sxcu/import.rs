@@ -159,7 +159,9 @@ mod tests {
         assert_eq!(table, expected);
         import.write().expect("written");
         let copy = fs::read_to_string(import.file()).expect("the copy");
-        assert!(copy.contains("Bearer {secret:authorization}") && copy.contains("{json:u}") && !copy.contains("CANARY"));
+        assert!(
+            copy.contains("Bearer {secret:authorization}") && copy.contains("{json:u}") && !copy.contains("CANARY")
+        );
         for (path, secret) in import.secret_files().iter().zip(["CANARYtoken", "CANARYkey"]) {
             assert_eq!(fs::read_to_string(path).expect("a secret"), secret);
             assert_eq!(fs::metadata(path).expect("a file").permissions().mode() & 0o777, 0o600);

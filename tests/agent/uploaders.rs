@@ -1,15 +1,11 @@
 //! `host import` and `host test` with the program itself: ShareX uploaders from a file to a link, and no secret on the way.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop where it is")]
-
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use support::Home;
-use support::host::FakeHost;
+use crate::support::Home;
+use crate::support::host::FakeHost;
 
 /// An uploader of the fake at `URL`, with canaries for secrets.
 const UPLOADER: &str = r#"{ "Version": "12.4.1", "Name": "My pics", "DestinationType": "ImageUploader",
@@ -20,8 +16,8 @@ const UPLOADER: &str = r#"{ "Version": "12.4.1", "Name": "My pics", "Destination
 
 fn uploader(home: &Home, url: &str) -> String {
     let path = home.path("mine.sxcu");
-    fs::write(&path, UPLOADER.replace("URL/", &format!("{url}/"))).unwrap();
-    path.to_str().unwrap().to_owned()
+    fs::write(&path, UPLOADER.replace("URL/", &format!("{url}/"))).expect("a file of this test");
+    path.to_str().expect("UTF-8").to_owned()
 }
 
 /// Runs a command with the configuration of `home`, if it has one.
@@ -31,7 +27,7 @@ fn run(home: &Home, arguments: &[&str]) -> (i32, String, String) {
 }
 
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o777
+    fs::metadata(path).expect("a file of this test").permissions().mode() & 0o777
 }
 
 #[test]
@@ -42,17 +38,18 @@ fn r26_an_uploader_is_imported_shown_tried_and_used_without_its_secrets_in_sight
     let (code, out, err) = run(&home, &["host", "import", &file, "--dry-run"]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("era B") && out.contains("Unknown: unknown key") && !out.contains("CANARY"), "{out}");
-    let hosts = config.parent().unwrap().join("hosts");
+    let hosts = config.parent().expect("a folder").join("hosts");
     assert!(!hosts.exists(), "a dry run writes nothing");
 
     let (code, out, err) = run(&home, &["host", "import", &file, "--name", "mine", "--write"]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(!format!("{out}{err}").contains("CANARY"), "{out}{err}");
-    let copy = fs::read_to_string(hosts.join("mine.sxcu")).unwrap();
+    let copy = fs::read_to_string(hosts.join("mine.sxcu")).expect("a file of this test");
     assert!(copy.contains("{secret:authorization}") && !copy.contains("CANARY"), "{copy}");
-    for (name, secret) in [("authorization", "CANARYtoken"), ("api_key", "CANARYquery"), ("password", "CANARYpassword")] {
+    for (name, secret) in [("authorization", "CANARYtoken"), ("api_key", "CANARYquery"), ("password", "CANARYpassword")]
+    {
         let path = hosts.join("mine.secrets").join(name);
-        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), (secret, 0o600));
+        assert_eq!((fs::read_to_string(&path).expect("a file of this test").as_str(), mode(&path)), (secret, 0o600));
     }
     let (code, _, err) = run(&home, &["host", "import", &file, "--name", "mine"]);
     assert!(code == 1 && err.contains("already"), "nothing is overwritten: {err}");
@@ -90,7 +87,7 @@ fn r26_a_file_used_where_it_lies_keeps_its_secrets_to_itself() {
     let (code, out, err) = run(&home, &["host", "test", &file, "--print-request"]);
     assert!(code == 0 && out.contains("api_key=[secret]") && !format!("{out}{err}").contains("CANARY"), "{out}{err}");
     let drop = home.path("in");
-    let folder = format!("[[folder]]\npath = {:?}\nhost = \"mine\"\n", drop.to_str().unwrap());
+    let folder = format!("[[folder]]\npath = {:?}\nhost = \"mine\"\n", drop.to_str().expect("UTF-8"));
     home.write_config(&format!("{folder}[host.mine]\nrecipe = \"sxcu:{file}\"\n"));
     let (code, out, err) = run(&home, &["check"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -110,16 +107,20 @@ fn every_recipe_shows_its_requests_and_what_cannot_be_tried_says_why() {
     let (code, _, err) = run(&home, &["host", "test", "nothing", "--print-request"]);
     assert!(code == 78 && err.contains("there is no recipe `nothing`"), "{err}");
     let text = home.path("text.png");
-    fs::write(&text, "no image").unwrap();
-    let (code, _, err) = run(&home, &["host", "test", "pixhost", text.to_str().unwrap()]);
+    fs::write(&text, "no image").expect("a file of this test");
+    let (code, _, err) = run(&home, &["host", "test", "pixhost", text.to_str().expect("UTF-8")]);
     assert!(code == 1 && err.contains("text.png"), "{err}");
     let shortener = home.path("short.sxcu");
-    fs::write(&shortener, r#"{ "Version": "14.0.0", "RequestURL": "https://h.example/", "Body": "JSON", "Data": "{}" }"#).unwrap();
-    let (code, out, _) = run(&home, &["host", "import", shortener.to_str().unwrap(), "--dry-run"]);
+    fs::write(
+        &shortener,
+        r#"{ "Version": "14.0.0", "RequestURL": "https://h.example/", "Body": "JSON", "Data": "{}" }"#,
+    )
+    .expect("a file of this test");
+    let (code, out, _) = run(&home, &["host", "import", shortener.to_str().expect("UTF-8"), "--dry-run"]);
     assert!(code == 0 && out.contains("cannot be a host for images"), "it loads: {out}");
-    let (code, _, err) = run(&home, &["host", "import", shortener.to_str().unwrap()]);
+    let (code, _, err) = run(&home, &["host", "import", shortener.to_str().expect("UTF-8")]);
     assert!(code == 1 && err.contains("does not carry the image"), "{err}");
-    fs::write(&shortener, r#"{ "RequestURL": [], "URL": "{nope}" }"#).unwrap();
-    let (code, _, err) = run(&home, &["host", "import", shortener.to_str().unwrap()]);
+    fs::write(&shortener, r#"{ "RequestURL": [], "URL": "{nope}" }"#).expect("a file of this test");
+    let (code, _, err) = run(&home, &["host", "import", shortener.to_str().expect("UTF-8")]);
     assert!(code == 1 && err.contains("RequestURL: expected string, got array"), "{err}");
 }
