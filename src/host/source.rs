@@ -7,7 +7,11 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::job::{Fingerprint, ImageKind, WHOLE_FILE_LIMIT};
+use super::strip::{Cut, Piece};
+use crate::job::{ContentHash, Fingerprint, ImageKind, WHOLE_FILE_LIMIT};
+
+/// How much is read at once for the hash.
+const HASHED: usize = 256 << 10;
 
 /// A file on its way to a host: open, or all of it in memory.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct Source {
     name: String,
     kind: ImageKind,
     whole: Option<Bytes>,
+    /// What is sent of the file, and where each part begins in what is sent; empty for all of it.
+    parts: Vec<(u64, Piece)>,
 }
 
 impl Source {
@@ -29,7 +35,7 @@ impl Source {
     pub fn open(path: &Path, name: String, kind: ImageKind) -> io::Result<(Self, Fingerprint)> {
         let file = File::open(path)?;
         let fingerprint = Fingerprint::of(&file.metadata()?);
-        let mut source = Self { file: Some(file), len: fingerprint.len, name, kind, whole: None };
+        let mut source = Self { file: Some(file), len: fingerprint.len, name, kind, whole: None, parts: Vec::new() };
         if source.len <= WHOLE_FILE_LIMIT {
             source.whole = Some(Bytes::from(source.read(0, usize::try_from(source.len).unwrap_or(usize::MAX))?));
         }
@@ -39,7 +45,7 @@ impl Source {
     /// A file whose content is in memory already.
     #[must_use]
     pub fn in_memory(content: Bytes, name: String, kind: ImageKind) -> Self {
-        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content) }
+        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content), parts: Vec::new() }
     }
 
     /// The fingerprint of the open file now; `None` without one. Blocking, but only a system call.
@@ -91,7 +97,67 @@ impl Source {
             return part.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
         let file = self.file.as_ref().expect("what is not in memory is open");
-        read_exactly(file, offset, len)
+        if self.parts.is_empty() { read_exactly(file, offset, len) } else { self.read_parts(file, offset, len) }
+    }
+
+    fn read_parts(&self, file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        let first = self.parts.partition_point(|(start, part)| start + part.len() <= offset);
+        for (start, part) in &self.parts[first..] {
+            let skipped = (offset + bytes.len() as u64) - start;
+            let wanted = (len - bytes.len()).min(usize::try_from(part.len() - skipped).unwrap_or(usize::MAX));
+            match part {
+                Piece::Keep { from, .. } => bytes.extend(read_exactly(file, from + skipped, wanted)?),
+                Piece::Insert(inserted) => {
+                    let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+                    bytes.extend_from_slice(&inserted[skipped..skipped + wanted]);
+                }
+            }
+            if bytes.len() == len {
+                return Ok(bytes);
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// What `cut` leaves of it. Blocking.
+    pub(super) fn cut(&self, cut: Cut) -> io::Result<Self> {
+        let mut starts = 0;
+        let mut parts = Vec::with_capacity(cut.pieces.len());
+        for piece in cut.pieces {
+            parts.push((starts, piece));
+            starts += parts.last().map_or(0, |(_, piece)| piece.len());
+        }
+        let (len, name) = (starts, self.name.clone());
+        if self.whole.is_none() {
+            let file = self.file.as_ref().map(File::try_clone).transpose()?;
+            return Ok(Self { file, len, name, kind: self.kind, whole: None, parts });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
+        for (_, part) in &parts {
+            match part {
+                Piece::Keep { from, len } => {
+                    bytes.extend(self.read(*from, usize::try_from(*len).unwrap_or(usize::MAX))?);
+                }
+                Piece::Insert(inserted) => bytes.extend_from_slice(inserted),
+            }
+        }
+        Ok(Self::in_memory(bytes.into(), name, self.kind))
+    }
+
+    /// The hash of what is sent. Blocking; reads all of it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn hash(&self) -> io::Result<ContentHash> {
+        let mut hasher = blake3::Hasher::new();
+        let mut at = 0;
+        while at < self.len {
+            let len = usize::try_from(self.len - at).unwrap_or(HASHED).min(HASHED);
+            hasher.update(&self.read(at, len)?);
+            at += len as u64;
+        }
+        Ok(ContentHash(*hasher.finalize().as_bytes()))
     }
 }
 
