@@ -12,6 +12,7 @@ use pixchute::control::api::{JobsPage, RetryBody};
 use pixchute::control::client::{Client, ClientError};
 use pixchute::control::model::PoolStatus;
 use pixchute::control::server::{self, BindError, State};
+use pixchute::control::steer::{Cancelled, Rescanned, Turned};
 use pixchute::control::{Request, Requests, Retried, RetryWhat, Status};
 use pixchute::host::local::Store;
 use pixchute::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Links, Stage};
@@ -91,7 +92,14 @@ async fn fake_agent(mut requests: Requests) {
                 drop(reply.send(Retried { queued: 0, refused }));
             }
             Request::Retry(RetryWhat::Job(_), reply) => drop(reply.send(Retried { queued: 1, refused: Vec::new() })),
-            Request::Rescan(reply) => drop(reply.send(())),
+            Request::Rescan(reply) => drop(reply.send(Rescanned { folders: 2 })),
+            Request::Cancel(_, reply) => drop(reply.send(Cancelled { cancelled: 1, refused: Vec::new() })),
+            Request::Turn(_, names, reply) => {
+                let refused = names.iter().filter(|named| named.name != "pixhost");
+                let refused = refused.map(|named| format!("{}: unknown", named.name)).collect();
+                let hosts = if names.is_empty() { vec!["local".to_owned()] } else { Vec::new() };
+                drop(reply.send(Turned { hosts, refused, ..Turned::default() }));
+            }
         }
     }
 }

@@ -15,6 +15,7 @@
 //! writes what there is. What was cut is queued again at the next start.
 
 mod attempt;
+mod cancel;
 mod intake;
 mod live;
 mod pool;
@@ -22,6 +23,7 @@ mod recorder;
 mod recovery;
 mod shared;
 mod status;
+mod steer;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -147,6 +149,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     }
     let recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild).await?;
     let pauses = recovered.pauses.clone();
+    steer::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
     for (folder, feed) in feeds {
@@ -158,6 +161,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows(&config, &shared));
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
     pool.rest_as_before(pauses);
+    pool.hold_as_before();
     pool.run(shutdown).await;
     // Every attempt has ended: nobody else sends results.
     shared.close_results();

@@ -571,6 +571,7 @@ fn log_recorded(folder: &Folder, entry: &Entry) {
         }
         (status, Some(failure)) => {
             let event = match status {
+                Status::Failed if failure.class == ErrorClass::Cancelled => Event::JobCancelled,
                 Status::Failed => Event::JobFailed,
                 Status::Timeout => Event::JobTimeout,
                 _ => Event::JobDeferred,

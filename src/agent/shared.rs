@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::cancel;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
 use crate::clock::{Clock, WallTime};
@@ -55,6 +56,8 @@ pub(super) enum Note {
     Scanned(FolderId),
     /// Somebody wants to know whether everything is done (`--once`).
     Checkpoint,
+    /// Give up what is queued or in flight of these; tells how many there were.
+    Cancel(cancel::Sought, oneshot::Sender<usize>),
 }
 
 /// The content of a small file, kept from its inspection so that it need not be read a second time. Counts against
@@ -93,6 +96,10 @@ pub(super) struct HostSlot {
     pub(super) last_success: Mutex<Option<WallTime>>,
     pub(super) last_error: Mutex<Option<String>>,
     pub(super) unknown_outcomes: AtomicU64,
+    /// Since when the user has it paused.
+    pub(super) held: watch::Sender<Option<WallTime>>,
+    /// Taken by whoever turns resting jobs into queued or cancelled ones, so that none is both.
+    pub(super) claiming: tokio::sync::Mutex<()>,
     /// Its due jobs were looked for at least once.
     pub(super) claimed_once: AtomicBool,
 }
@@ -108,6 +115,8 @@ impl HostSlot {
             last_success: Mutex::default(),
             last_error: Mutex::default(),
             unknown_outcomes: AtomicU64::new(0),
+            held: watch::Sender::new(None),
+            claiming: tokio::sync::Mutex::default(),
             claimed_once: AtomicBool::new(false),
         }
     }
@@ -129,6 +138,8 @@ pub(super) struct FolderSlot {
     pub(super) taken: AtomicU64,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
+    /// Since when the user has it paused.
+    pub(super) held: watch::Sender<Option<WallTime>>,
     pub(super) last: Last,
 }
 
@@ -148,6 +159,7 @@ impl FolderSlot {
             in_place: AtomicBool::new(true),
             taken: AtomicU64::new(0),
             blocked: watch::Sender::new(None),
+            held: watch::Sender::new(None),
             last: Last::default(),
         }
     }

@@ -141,6 +141,7 @@ fn folder_status(pool: &Pool, id: FolderId, slot: &FolderSlot) -> FolderStatus {
         next_due_at: None,
         overflows: slot.last.overflows(),
         manifest: config.manifest.clone(),
+        held_since: *slot.held.borrow(),
     }
 }
 
@@ -155,6 +156,7 @@ fn host_status(pool: &Pool, id: HostId, slot: &HostSlot) -> HostStatus {
         max_parallel: view.ceiling,
         queued: view.queued,
         paused_until: rest.map(|(_, until, _)| *until),
+        held_since: *slot.held.borrow(),
         pause_reason: rest.map(|(_, _, reason)| reason.clone()),
         last_success_at: *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner),
         last_error: slot.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -225,7 +227,7 @@ pub(super) async fn retry(shared: &Shared, what: RetryWhat) -> Retried {
 }
 
 /// The job whose file lies at `path`, or was dropped there and lies in `retry/` or `failed/` now.
-async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
+pub(super) async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
     if let Ok(Some(job)) = shared.ledger.at_path(path.to_path_buf()).await {
         return Some(job);
     }

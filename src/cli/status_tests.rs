@@ -24,6 +24,7 @@ fn folder() -> FolderStatus {
         next_due_at: Some(at(100)),
         overflows: 0,
         manifest: PathBuf::from("/home/a/Drop/manifest.jsonl"),
+        held_since: None,
     }
 }
 
@@ -37,6 +38,7 @@ fn host() -> HostStatus {
         queued: 2,
         paused_until: Some(at(180)),
         pause_reason: Some("429 Too Many Requests".into()),
+        held_since: None,
         last_success_at: Some(at(-5)),
         last_error: Some("no answer".into()),
         next_due_at: None,

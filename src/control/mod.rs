@@ -13,6 +13,8 @@ pub mod model;
 mod moving;
 mod people;
 pub mod server;
+pub mod steer;
+mod steering;
 pub mod texts;
 
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::job::JobId;
 pub use model::{AttemptStatus, Status};
+use steer::{CancelWhat, Cancelled, Named, Rescanned, Turn, Turned};
 
 /// How many requests may wait for the agent: each comes from a connection that waits for its answer, and the agent
 /// answers in microseconds; a full channel makes the connection wait, not the agent.
@@ -36,7 +39,11 @@ pub enum Request {
     /// Try these again now.
     Retry(RetryWhat, oneshot::Sender<Retried>),
     /// Scan all folders now.
-    Rescan(oneshot::Sender<()>),
+    Rescan(oneshot::Sender<Rescanned>),
+    /// Give these up.
+    Cancel(CancelWhat, oneshot::Sender<Cancelled>),
+    /// Pause hosts and folders, or let them go on; no name means everything.
+    Turn(Turn, Vec<Named>, oneshot::Sender<Turned>),
 }
 
 /// Which jobs shall be tried again.

@@ -95,6 +95,9 @@ pub struct FolderStatus {
     pub overflows: u64,
     /// Its manifest.
     pub manifest: PathBuf,
+    /// The user paused it then; null if not.
+    #[serde(default)]
+    pub held_since: Option<WallTime>,
 }
 
 /// What failed last.
@@ -159,6 +162,9 @@ pub struct HostStatus {
     pub paused_until: Option<WallTime>,
     /// Why it rests.
     pub pause_reason: Option<String>,
+    /// The user paused it then; null if not. It may rest on top of that.
+    #[serde(default)]
+    pub held_since: Option<WallTime>,
     /// When an upload succeeded last, since the start of the agent.
     pub last_success_at: Option<WallTime>,
     /// What failed last, since the start of the agent.

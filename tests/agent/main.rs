@@ -11,3 +11,4 @@ mod hangs;
 mod live;
 mod outcomes;
 mod rests;
+mod steering;
