@@ -98,8 +98,9 @@ async fn upload_or_link(
     progress: &Arc<Progress>,
     content: Option<Kept>,
 ) -> End {
+    let strip = shared.folder(folder).strip_metadata;
     let link = shared.folder(folder).dedupe != Dedupe::Upload;
-    match intend(shared, job, link).await {
+    match intend(shared, job, link, strip).await {
         Intent::Begun => {}
         Intent::Known(links) => return End::Known(links),
         Intent::Stopped => return End::Interrupted { all_sent: false },
@@ -122,7 +123,7 @@ async fn upload_or_link(
     let (host, limit) = (shared.host(host).host(), shared.config().pool.file_timeout);
     let bytes = content.as_ref().map(|kept| kept.content.clone());
     tokio::select! {
-        outcome = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
+        outcome = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit, strip) => End::Outcome(outcome),
         () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
     }
 }
@@ -135,7 +136,7 @@ enum Intent {
 }
 
 /// Writes the intent before the first byte. While the ledger cannot be written nothing is sent.
-async fn intend(shared: &Shared, job: &Job, link: bool) -> Intent {
+async fn intend(shared: &Shared, job: &Job, link: bool, strip: bool) -> Intent {
     loop {
         match shared.ledger.start(job.clone(), link).await {
             Ok(None) => {
@@ -143,10 +144,12 @@ async fn intend(shared: &Shared, job: &Job, link: bool) -> Intent {
                 return Intent::Begun;
             }
             Ok(Some(twin)) => {
-                match twin.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok()?.links()) {
+                let links = twin.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok()?.links());
+                // What was sent with its metadata is another image than what shall be sent without.
+                match links.filter(|links| links.stripped == strip) {
                     Some(links) => return Intent::Known(links),
                     // A record without a link is none: send the file.
-                    None => return Box::pin(intend(shared, job, false)).await,
+                    None => return Box::pin(intend(shared, job, false, strip)).await,
                 }
             }
             Err(error) => {

@@ -13,11 +13,13 @@ use super::recorder::Finished;
 use super::shared::{FolderId, Kept, Note, Shared};
 use super::verdict::End;
 use crate::clock::WallTime;
+use crate::host::{NotStripped, can_strip};
 use crate::inspect::{self, Inspected, Refused};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, ImageFacts, Job, JobId, Phase, Stage};
 use crate::ledger::{Durability, Write};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
+use crate::upload::STRIP_ADVICE;
 use crate::watch::{Feed, FolderFeed, Settled, WatchState};
 
 /// The longest time between two looks for due jobs, whatever the ledger says about the next one: a wall clock that jumps
@@ -191,7 +193,8 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdi
                 return Verdict::Leave { look_again: false };
             }
             job.image = Some(image);
-            if let Some(failure) = refused_by_host(shared, folder, &job, image) {
+            let refused = unstrippable(shared, folder, &job, image);
+            if let Some(failure) = refused.or_else(|| refused_by_host(shared, folder, &job, image)) {
                 return Verdict::Refuse(Box::new(job), failure);
             }
             // Not yet in the ledger: until an attempt begins the file in the drop folder is all there is to know.
@@ -245,6 +248,13 @@ pub(super) fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> J
         record: None,
         pending: false,
     }
+}
+
+/// What cannot be sent without its metadata is not sent where that is wanted.
+fn unstrippable(shared: &Shared, folder: FolderId, job: &Job, image: ImageFacts) -> Option<Failure> {
+    let wanted = shared.folder(folder).strip_metadata && !can_strip(image.kind);
+    let message = || format!("{}: {}", shown(&job.name), NotStripped::Kind(image.kind));
+    wanted.then(|| Failure::new(ErrorClass::File, Phase::Inspect, message()).advise(STRIP_ADVICE))
 }
 
 /// What the host would refuse is not sent (R30).

@@ -10,5 +10,6 @@ mod files;
 mod hangs;
 mod live;
 mod outcomes;
+mod private;
 mod rests;
 mod steering;
