@@ -6,6 +6,7 @@
 mod body;
 mod build;
 mod engine;
+mod follow;
 mod http;
 mod limits;
 pub mod links;
@@ -18,6 +19,7 @@ mod redact;
 pub mod source;
 mod store;
 mod strip;
+pub mod sxcu;
 pub mod thumb;
 mod verdict;
 
@@ -31,7 +33,7 @@ use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
-pub use build::{build, recipe_folder};
+pub use build::{build, notes, recipe_folder};
 pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;

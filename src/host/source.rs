@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -25,6 +26,7 @@ pub struct Source {
     whole: Option<Bytes>,
     /// What is sent of the file, and where each part begins in what is sent; empty for all of it.
     parts: Vec<(u64, Piece)>,
+    blocks: Arc<Blocks>,
 }
 
 impl Source {
@@ -35,9 +37,9 @@ impl Source {
     pub fn open(path: &Path, name: String, kind: ImageKind) -> io::Result<(Self, Fingerprint)> {
         let file = File::open(path)?;
         let fingerprint = Fingerprint::of(&file.metadata()?);
-        let mut source = Self { file: Some(file), len: fingerprint.len, name, kind, whole: None, parts: Vec::new() };
+        let mut source = Self::new(Some(file), fingerprint.len, name, kind);
         if source.len <= WHOLE_FILE_LIMIT {
-            source.whole = Some(Bytes::from(source.read(0, usize::try_from(source.len).unwrap_or(usize::MAX))?));
+            source.whole = Some(source.read(0, usize::try_from(source.len).unwrap_or(usize::MAX))?);
         }
         Ok((source, fingerprint))
     }
@@ -45,7 +47,11 @@ impl Source {
     /// A file whose content is in memory already.
     #[must_use]
     pub fn in_memory(content: Bytes, name: String, kind: ImageKind) -> Self {
-        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content), parts: Vec::new() }
+        Self { whole: Some(content.clone()), ..Self::new(None, content.len() as u64, name, kind) }
+    }
+
+    fn new(file: Option<File>, len: u64, name: String, kind: ImageKind) -> Self {
+        Self { file, len, name, kind, whole: None, parts: Vec::new(), blocks: Arc::default() }
     }
 
     /// The fingerprint of the open file now; `None` without one. Blocking, but only a system call.
@@ -90,31 +96,37 @@ impl Source {
     ///
     /// # Errors
     /// `UnexpectedEof` when the file has become shorter, else what the system says.
-    pub fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    pub fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         if let Some(whole) = &self.whole {
             let from = usize::try_from(offset).unwrap_or(usize::MAX);
-            let part = from.checked_add(len).and_then(|to| whole.get(from..to));
-            return part.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            let part = from.checked_add(len).filter(|to| *to <= whole.len()).map(|to| whole.slice(from..to));
+            return part.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
         let file = self.file.as_ref().expect("what is not in memory is open");
-        if self.parts.is_empty() { read_exactly(file, offset, len) } else { self.read_parts(file, offset, len) }
+        let mut block = self.blocks.take();
+        block.bytes.clear();
+        if self.parts.is_empty() {
+            read_exactly(file, offset, len, &mut block.bytes)?;
+        } else {
+            self.read_parts(file, offset, len, &mut block.bytes)?;
+        }
+        Ok(Bytes::from_owner(block))
     }
 
-    fn read_parts(&self, file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(len);
+    fn read_parts(&self, file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
         let first = self.parts.partition_point(|(start, part)| start + part.len() <= offset);
         for (start, part) in &self.parts[first..] {
             let skipped = (offset + bytes.len() as u64) - start;
             let wanted = (len - bytes.len()).min(usize::try_from(part.len() - skipped).unwrap_or(usize::MAX));
             match part {
-                Piece::Keep { from, .. } => bytes.extend(read_exactly(file, from + skipped, wanted)?),
+                Piece::Keep { from, .. } => read_exactly(file, from + skipped, wanted, bytes)?,
                 Piece::Insert(inserted) => {
                     let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
                     bytes.extend_from_slice(&inserted[skipped..skipped + wanted]);
                 }
             }
             if bytes.len() == len {
-                return Ok(bytes);
+                return Ok(());
             }
         }
         Err(io::ErrorKind::UnexpectedEof.into())
@@ -122,27 +134,27 @@ impl Source {
 
     /// What `cut` leaves of it. Blocking.
     pub(super) fn cut(&self, cut: Cut) -> io::Result<Self> {
-        let mut starts = 0;
+        let mut len = 0;
         let mut parts = Vec::with_capacity(cut.pieces.len());
         for piece in cut.pieces {
-            parts.push((starts, piece));
-            starts += parts.last().map_or(0, |(_, piece)| piece.len());
+            let start = len;
+            len += piece.len();
+            parts.push((start, piece));
         }
-        let (len, name) = (starts, self.name.clone());
         if self.whole.is_none() {
             let file = self.file.as_ref().map(File::try_clone).transpose()?;
-            return Ok(Self { file, len, name, kind: self.kind, whole: None, parts });
+            return Ok(Self { parts, ..Self::new(file, len, self.name.clone(), self.kind) });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
         for (_, part) in &parts {
             match part {
                 Piece::Keep { from, len } => {
-                    bytes.extend(self.read(*from, usize::try_from(*len).unwrap_or(usize::MAX))?);
+                    bytes.extend_from_slice(&self.read(*from, usize::try_from(*len).unwrap_or(usize::MAX))?);
                 }
                 Piece::Insert(inserted) => bytes.extend_from_slice(inserted),
             }
         }
-        Ok(Self::in_memory(bytes.into(), name, self.kind))
+        Ok(Self::in_memory(bytes.into(), self.name.clone(), self.kind))
     }
 
     /// The hash of what is sent. Blocking; reads all of it.
@@ -161,18 +173,51 @@ impl Source {
     }
 }
 
-/// Reads exactly `len` bytes at `offset`, into memory that is not cleared first: that would cost as much as the reading.
-fn read_exactly(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        let at = offset.saturating_add(bytes.len() as u64);
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
+/// The memory of this file's blocks: what was sent is used again for what is read next. Fresh memory for each block would
+/// cost as much as reading it. Never more than are on their way at the same time.
+#[derive(Debug, Default)]
+struct Blocks(Mutex<Vec<Vec<u8>>>);
+
+impl Blocks {
+    fn take(self: &Arc<Self>) -> Block {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Block { bytes: bytes.unwrap_or_default(), home: Arc::clone(self) }
+    }
+}
+
+/// A block that goes back when nobody needs it any more.
+struct Block {
+    bytes: Vec<u8>,
+    home: Arc<Blocks>,
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
+
+/// Reads exactly `len` bytes at `offset` to the end of `bytes`, in memory that is not cleared first: that would cost as much as the
+/// reading.
+fn read_exactly(file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let before = bytes.len();
+    bytes.reserve_exact(len);
+    while bytes.len() < before + len {
+        let at = offset.saturating_add((bytes.len() - before) as u64);
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(bytes), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    // The allocator may have given more room than was asked for.
-    bytes.truncate(len);
-    Ok(bytes)
+    // The memory may have more room than was asked for.
+    bytes.truncate(before + len);
+    Ok(())
 }

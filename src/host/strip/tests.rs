@@ -17,7 +17,7 @@ fn source(bytes: &[u8], kind: ImageKind) -> Source {
 }
 
 fn all(source: &Source) -> Vec<u8> {
-    source.read(0, usize::try_from(source.len()).expect("small")).expect("reads")
+    source.read(0, usize::try_from(source.len()).expect("small")).expect("reads").to_vec()
 }
 
 fn stripped(bytes: &[u8], kind: ImageKind) -> Vec<u8> {

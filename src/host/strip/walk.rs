@@ -1,5 +1,7 @@
 //! Reading a file from front to back, a window at a time.
 
+use bytes::Bytes;
+
 use super::NotStripped;
 use crate::host::Source;
 
@@ -13,14 +15,14 @@ const SMALL: usize = 4 << 10;
 pub(super) struct Walk<'a> {
     source: &'a Source,
     at: u64,
-    window: Vec<u8>,
+    window: Bytes,
     window_at: u64,
     size: usize,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn large(source: &'a Source) -> Self {
-        Self { source, at: 0, window: Vec::new(), window_at: 0, size: LARGE }
+        Self { source, at: 0, window: Bytes::new(), window_at: 0, size: LARGE }
     }
 
     pub(super) fn small(source: &'a Source) -> Self {
