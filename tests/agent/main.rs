@@ -13,4 +13,5 @@ mod live;
 mod outcomes;
 mod private;
 mod rests;
+mod several;
 mod steering;
