@@ -25,6 +25,7 @@ mod session;
 mod sites;
 pub mod source;
 mod store;
+mod strip;
 pub mod sxcu;
 pub mod thumb;
 mod verdict;
@@ -44,6 +45,7 @@ pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;
 pub use source::Source;
+pub use strip::{NotStripped, can_strip, strip};
 
 /// The future of one upload. Dropping it closes its connections.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Links, Failure>> + Send + 'a>>;
