@@ -124,6 +124,8 @@ impl HostConfig {
             allow_http: false,
             max_parallel: None,
             rate: None,
+            thumbnail: super::Thumbnail::Auto,
+            fix_extension: false,
             options: BTreeMap::new(),
             span: 0..0,
         }

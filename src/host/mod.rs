@@ -6,6 +6,7 @@
 mod body;
 mod build;
 mod cookies;
+mod dressed;
 mod engine;
 mod follow;
 mod gallery;

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pixchute::backoff::Backoff;
-use pixchute::config::{Config, Cooldown, HostConfig, Listen, Log, LogFormat, Pool, Problem, Retry, Setting};
+use pixchute::config::{
+    Config, Cooldown, HostConfig, Listen, Log, LogFormat, Pool, Problem, Retry, Setting, Thumbnail,
+};
 use pixchute::host::{self, Host, Progress, Source, Upload, wire_name};
 use pixchute::job::{ContentHash, Failure, ImageFacts, ImageKind, JobId, Links};
 use tempfile::TempDir;
@@ -68,6 +70,8 @@ fn host_config(recipe: &str, base_url: Option<String>, options: &[(&str, &str)])
         allow_http: false,
         max_parallel: None,
         rate: None,
+        thumbnail: Thumbnail::Auto,
+        fix_extension: false,
         options: options.iter().enumerate().map(setting).collect::<BTreeMap<_, _>>(),
         span: 0..1,
     }
