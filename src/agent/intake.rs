@@ -12,13 +12,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::recorder::Finished;
 use super::shared::{FolderId, Kept, Note, Shared};
 use super::verdict::End;
+use super::wiring::Fed;
 use crate::clock::WallTime;
 use crate::inspect::{self, Inspected, Refused};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, ImageFacts, Job, JobId, Phase, Stage};
 use crate::ledger::{Durability, Write};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
-use crate::watch::{Feed, FolderFeed, Settled, WatchState};
+use crate::watch::{Feed, Settled, WatchState};
 
 /// The longest time between two looks for due jobs, whatever the ledger says about the next one: a wall clock that jumps
 /// costs at most this.
@@ -34,9 +35,9 @@ const CLAIM: usize = 16;
 const FOREIGN_REST: Duration = Duration::from_secs(600);
 
 /// The task of one drop folder.
-pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed: FolderFeed) {
+pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
+    let Fed { folder, mut feed, end } = fed;
     let slot = shared.slot(folder);
-    let room = Arc::clone(&shared.host(slot.host()).room);
     let mut blocked = slot.blocked.subscribe();
     let (mut held, mut turned) = (slot.held.subscribe(), slot.held.subscribe());
     let mut place = None;
@@ -53,13 +54,16 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
             // While the manifest cannot be written, nothing is taken that would have to be recorded there.
             let _ = blocked.wait_for(Option::is_none).await;
             if place.is_none() {
-                place = Arc::clone(&room).acquire_owned().await.ok();
+                // The room of the host that is configured now; one more of the last host's files does no harm.
+                let room = Arc::clone(&shared.host(slot.host()).room);
+                place = room.acquire_owned().await.ok();
             }
             feed.next().await
         };
         let item = tokio::select! {
             item = next => item,
             _ = turned.changed() => continue,
+            () = end.cancelled() => return,
             () = shared.stopping.cancelled() => return,
         };
         match item {
@@ -338,6 +342,13 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
         return;
     };
+    if shared.host_named(&job.host).is_some_and(|id| shared.host(id).is_gone()) {
+        // Its host is not configured any more: it goes where the folder's files go now.
+        job.host = shared.folder(folder).host.clone();
+        job.not_before = Some(shared.clock.now());
+        shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
+        return shared.wake_claimers();
+    }
     let path = job.path.clone();
     let there = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(path)).await;
     let now = match there {
@@ -390,7 +401,8 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
     let _ = shared.notes.send(Note::Arrived { job: Box::new(job), folder, place, content: None, fresh: false }).await;
 }
 
-/// A due or queued job of a paused folder waits in the ledger: [`make_due`] finds it there by its stage.
+/// A due or queued job of a paused or removed folder waits in the ledger: [`make_due`] finds it there by its stage. One
+/// of a folder that is only configured anew is due at once.
 pub(super) async fn set_aside(shared: &Shared, folder: FolderId, mut job: Job) {
     if job.stage == Stage::Cooling
         && let Err(error) = job.advance(JobEvent::Requeue)
@@ -398,10 +410,15 @@ pub(super) async fn set_aside(shared: &Shared, folder: FolderId, mut job: Job) {
         trouble("a job is not where it should be (a bug)", &error);
     }
     let path = job.path.clone();
-    job.not_before = Some(shared.clock.now().after(FOREIGN_REST));
+    let slot = shared.slot(folder);
+    let waits = slot.held.borrow().is_some() || slot.if_active().is_none();
+    job.not_before = Some(shared.clock.now().after(if waits { FOREIGN_REST } else { Duration::ZERO }));
     shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
-    if shared.slot(folder).busy.contains(&path) {
-        shared.slot(folder).busy.remove(&path);
+    if !waits {
+        shared.wake_claimers();
+    }
+    if slot.busy.contains(&path) {
+        slot.busy.remove(&path);
         shared.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
-pub use build::{build, recipe_folder};
+pub use build::{build, is_own_recipe, recipe_folder};
 pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;

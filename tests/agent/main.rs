@@ -10,5 +10,6 @@ mod files;
 mod hangs;
 mod live;
 mod outcomes;
+mod reload;
 mod rests;
 mod steering;
