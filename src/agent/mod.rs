@@ -17,6 +17,7 @@
 mod attempt;
 mod cancel;
 mod intake;
+mod links;
 mod live;
 mod pool;
 mod recorder;
@@ -180,6 +181,8 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     steer::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
+    let links_end = CancellationToken::new();
+    shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     let flows = shared.hosts().iter().map(|(_, slot)| wiring::flow_of(&config, slot)).collect();
     reload::start_tasks(&shared, wired);
     let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows);
@@ -191,6 +194,8 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     shared.close_results();
     drop(pool);
     let _ = recording.await;
+    // Nothing is recorded any more: what is left is written, then the task ends.
+    links_end.cancel();
     services_end.cancel();
     shared.tracker.close();
     shared.tracker.wait().await;

@@ -6,6 +6,7 @@
 mod body;
 mod build;
 mod engine;
+mod follow;
 mod http;
 mod limits;
 pub mod links;
@@ -17,6 +18,7 @@ pub mod recipe;
 mod redact;
 pub mod source;
 mod store;
+pub mod sxcu;
 pub mod thumb;
 mod verdict;
 
@@ -30,7 +32,7 @@ use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
-pub use build::{build, is_own_recipe, recipe_folder};
+pub use build::{build, is_own_recipe, notes, recipe_folder};
 pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;
