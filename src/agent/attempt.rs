@@ -16,7 +16,7 @@ use crate::job::{Event as JobEvent, Failure, Job, Links, Outcome};
 use crate::ledger::{Durability, HostPause, Write};
 use crate::record::{Record, Status};
 use crate::schedule::HostId;
-use crate::telemetry::{Event, Fields, emit, shown, trouble};
+use crate::telemetry::{Event, Fields, emit, shown, tally, trouble};
 use crate::upload;
 
 /// What an attempt needs to know.
@@ -70,6 +70,7 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
         End::Outcome(Outcome::Uploaded(links)) => keep_answer(&shared, &job, links, began.elapsed()),
         _ => None,
     };
+    tally::attempt(&job.host, progress.sent_in_all(), progress.retries());
     let id = job.id;
     let finished = Finished { job, folder, end, took: began.elapsed(), worker: Some(worker), kept };
     // The host's rest must be known before the worker is free, or one more request would slip through; and the result

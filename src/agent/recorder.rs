@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::live;
 use super::recovery::Recovered;
 use super::shared::{FolderId, Note, Shared};
 use super::verdict::{self, End, Recorded, Verdict};
@@ -200,10 +201,6 @@ impl Desk {
     fn supersede(&self, folder: FolderId, job: &Job) -> Vec<JobId> {
         let config = self.folder(folder);
         let left_behind = |dir: &PathBuf| {
-            // The folder is not made before something rests or fails.
-            if !dir.exists() {
-                return None;
-            }
             let place = dir.join(&job.name);
             let record = sidecar::read(&place)?;
             let same = (record.bytes, record.blake3) == (job.fingerprint.len, job.image.map(|image| image.hash));
@@ -461,8 +458,7 @@ impl Recorder {
             }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
-            self.shared.recent.add(&entry.job, &entry.record, entry.failure.as_ref());
-            slot.last.note(entry.record.at, entry.failure.as_ref());
+            live::recorded(&self.shared, &slot, &entry.job, &entry.record, entry.failure.as_ref());
             if entry.job.stage == Stage::Cooling {
                 self.shared.wake_claimers();
             }
