@@ -26,6 +26,7 @@ mod reload;
 mod shared;
 mod status;
 mod steer;
+mod targets;
 mod verdict;
 mod wiring;
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::links::Changes;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
+use super::targets::{Away, Trip};
 use super::{Loaded, Reload, cancel};
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, ConfigError, Folder};
@@ -45,6 +47,13 @@ const KEPT_BYTES: usize = 16 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FolderId(usize);
 
+impl FolderId {
+    /// Its number, to tell it from others.
+    pub(super) fn number(self) -> usize {
+        self.0
+    }
+}
+
 #[cfg(test)]
 impl FolderId {
     pub(super) fn test(index: usize) -> Self {
@@ -56,9 +65,9 @@ impl FolderId {
 #[derive(Debug)]
 pub(super) enum Note {
     /// A job for the queue. It holds its place there. `fresh`: the ledger does not know it yet.
-    Arrived { job: Box<Job>, folder: FolderId, place: OwnedSemaphorePermit, content: Option<Kept>, fresh: bool },
-    /// An attempt is over.
-    Ended { job: JobId, succeeded: bool, rest: Option<Rest> },
+    Arrived { task: Box<Task>, fresh: bool },
+    /// An attempt is over. `again`: the job goes to its next host now.
+    Ended { job: JobId, succeeded: bool, rest: Option<Rest>, again: Option<Box<Task>> },
     /// The outcome of a job is on record.
     Recorded(JobId),
     /// A folder was scanned for the first time, or is not there.
@@ -71,6 +80,19 @@ pub(super) enum Note {
     Loaded(Box<Result<Loaded, ConfigError>>, oneshot::Sender<Reloaded>),
     /// Give up what is queued or in flight of these; tells how many there were.
     Cancel(cancel::Sought, oneshot::Sender<usize>),
+}
+
+/// A job with what it carries through the queue and its attempts.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) job: Job,
+    pub(super) folder: FolderId,
+    /// Its hosts and how they stand to it.
+    pub(super) trip: Trip,
+    pub(super) content: Option<Kept>,
+    /// Its place in the queue. A job with one host gives it back when it starts; one that may have to go on to another
+    /// host keeps it.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// The content of a small file, kept from its inspection so that it need not be read a second time. Counts against
@@ -96,15 +118,41 @@ pub(super) struct Rest {
     pub(super) reason: String,
 }
 
+/// Places in the queue.
+pub(super) struct Room {
+    pub(super) places: Arc<Semaphore>,
+    /// How many there are, taken or not.
+    count: AtomicUsize,
+}
+
+impl Room {
+    fn new(count: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(count)), count: AtomicUsize::new(count) }
+    }
+
+    /// So many from now on; surplus ones that are taken go when they are free.
+    pub(super) fn resize(&self, count: usize, shared: &Shared) {
+        let before = self.count.swap(count, Ordering::Relaxed);
+        self.places.add_permits(count.saturating_sub(before));
+        let (places, surplus) = (Arc::clone(&self.places), before.saturating_sub(count));
+        if surplus > 0 {
+            shared.tracker.spawn(async move {
+                for _ in 0..surplus {
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                    place.forget();
+                }
+            });
+        }
+    }
+}
+
 /// A host and what belongs to it.
 pub(super) struct HostSlot {
     pub(super) name: String,
     /// Replaced when it is configured anew; an attempt keeps the one that it began with.
     host: RwLock<Arc<dyn Host>>,
     /// Its places in the queue.
-    pub(super) room: Arc<Semaphore>,
-    /// How many there are.
-    places: AtomicUsize,
+    pub(super) room: Room,
     /// It is not configured any more.
     gone: AtomicBool,
     /// Something of it may be due.
@@ -119,6 +167,8 @@ pub(super) struct HostSlot {
     pub(super) claiming: tokio::sync::Mutex<()>,
     /// Its due jobs were looked for at least once.
     pub(super) claimed_once: AtomicBool,
+    /// Until when it turns everything away, and why: what the pool knows, for those who choose another host.
+    away: Mutex<Option<(Instant, String)>>,
 }
 
 impl HostSlot {
@@ -126,8 +176,7 @@ impl HostSlot {
         Self {
             name,
             host: RwLock::new(host),
-            room: Arc::new(Semaphore::new(room)),
-            places: AtomicUsize::new(room),
+            room: Room::new(room),
             gone: AtomicBool::new(false),
             due: Notify::new(),
             next_due: Mutex::default(),
@@ -137,7 +186,20 @@ impl HostSlot {
             held: watch::Sender::new(None),
             claiming: tokio::sync::Mutex::default(),
             claimed_once: AtomicBool::new(false),
+            away: Mutex::default(),
         }
+    }
+
+    /// Whether it turns everything away at the moment, for how long at least, and why.
+    pub(super) fn away(&self) -> Option<Away> {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, reason) = away.as_ref()?;
+        Some(Away { rest: until.saturating_duration_since(Instant::now()), reason: reason.clone() })
+    }
+
+    /// Notes what the pool knows.
+    pub(super) fn set_away(&self, away: Option<(Instant, String)>) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = away;
     }
 
     /// The host as it is configured now.
@@ -157,27 +219,13 @@ impl HostSlot {
     pub(super) fn set_gone(&self, gone: bool) {
         self.gone.store(gone, Ordering::Relaxed);
     }
-
-    /// So many places in the queue from now on; places that are taken are given up when they are free.
-    pub(super) fn set_room(&self, places: usize, shared: &Shared) {
-        let before = self.places.swap(places, Ordering::Relaxed);
-        self.room.add_permits(places.saturating_sub(before));
-        let room = Arc::clone(&self.room);
-        let surplus = before.saturating_sub(places);
-        if surplus > 0 {
-            shared.tracker.spawn(async move {
-                for _ in 0..surplus {
-                    let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-                    place.forget();
-                }
-            });
-        }
-    }
 }
 
 /// A drop folder and what belongs to it.
 pub(super) struct FolderSlot {
     wiring: RwLock<Wiring>,
+    /// Its places in the queue if it has several hosts: none of them may be kept from it by the files of another folder.
+    pub(super) room: Room,
     pub(super) busy: Busy,
     /// Files of jobs may lie in the drop folder itself: kept ones, and those that could not be moved. Only then a settled
     /// file can belong to a known job and the ledger has to be asked.
@@ -195,7 +243,7 @@ pub(super) struct FolderSlot {
 #[derive(Clone)]
 pub(super) struct Wiring {
     pub(super) config: Arc<Folder>,
-    pub(super) host: HostId,
+    pub(super) hosts: Arc<[HostId]>,
     pub(super) hints: Hints,
     /// Places of all folders that lie in this one: they are not taken.
     pub(super) places: Vec<PathBuf>,
@@ -206,9 +254,10 @@ pub(super) struct Wiring {
 }
 
 impl FolderSlot {
-    pub(super) fn new(wiring: Wiring, busy: Busy) -> Self {
+    pub(super) fn new(wiring: Wiring, room: usize, busy: Busy) -> Self {
         Self {
             wiring: RwLock::new(wiring),
+            room: Room::new(room),
             busy,
             in_place: AtomicBool::new(true),
             taken: AtomicU64::new(0),
@@ -247,9 +296,9 @@ impl FolderSlot {
         self.wiring().config
     }
 
-    /// The host its images go to now.
-    pub(super) fn host(&self) -> HostId {
-        self.wiring().host
+    /// The hosts its images go to now, in order; at least one.
+    pub(super) fn hosts(&self) -> Arc<[HostId]> {
+        self.wiring().hosts
     }
 
     /// The ear of its feed.
@@ -402,6 +451,14 @@ impl Shared {
     /// How this folder is configured now.
     pub(super) fn folder(&self, id: FolderId) -> Arc<Folder> {
         self.slot(id).config()
+    }
+
+    /// The places in the queue that the files of this folder take.
+    pub(super) fn room(&self, slot: &FolderSlot) -> Arc<Semaphore> {
+        match *slot.hosts() {
+            [host] => Arc::clone(&self.host(host).room.places),
+            _ => Arc::clone(&slot.room.places),
+        }
     }
 
     /// Every drop folder that is configured.

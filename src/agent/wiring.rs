@@ -45,9 +45,8 @@ pub(super) fn wire(
     built: &BTreeMap<String, Arc<dyn Host>>,
 ) -> Result<Wired, AgentError> {
     for folder in &config.folders {
-        if !built.contains_key(&folder.host) {
-            let (folder, host) = (folder.path.display().to_string(), folder.host.clone());
-            return Err(AgentError::NoHost { folder, host });
+        if let Some(host) = folder.hosts().find(|host| !built.contains_key(*host)) {
+            return Err(AgentError::NoHost { folder: folder.path.display().to_string(), host: host.to_owned() });
         }
     }
     let places = shared.keep_places(own_places(&config), &config);
@@ -59,13 +58,12 @@ pub(super) fn wire(
     for (name, host) in built {
         wire_host(shared, name, host, (&old, &config), &mut wired);
     }
-    for (id, slot) in shared.all_hosts() {
+    for (_, slot) in shared.all_hosts() {
         slot.set_gone(!built.contains_key(&slot.name));
-        slot.set_room(share_of_queue(&config, &slot.name), shared);
-        debug_assert_eq!(shared.host_named(&slot.name), Some(id));
+        slot.room.resize(room_of_host(&config, &slot.name), shared);
     }
     for (folder, ignore) in config.folders.iter().zip(ignores) {
-        wire_folder(shared, folder, ignore, &places, &mut wired);
+        wire_folder(shared, folder, ignore, (&places, room_of_folder(&config)), &mut wired);
     }
     for (id, slot) in shared.folders() {
         if !config.folders.iter().any(|folder| folder.path == slot.config().path) {
@@ -79,7 +77,7 @@ pub(super) fn wire(
 
 fn wire_host(shared: &Shared, name: &str, host: &Arc<dyn Host>, (old, new): (&Config, &Config), wired: &mut Wired) {
     let Some(id) = shared.host_named(name) else {
-        let room = share_of_queue(new, name);
+        let room = room_of_host(new, name);
         wired.new_hosts.push(shared.add_host(HostSlot::new(name.to_owned(), Arc::clone(host), room)));
         return;
     };
@@ -91,19 +89,26 @@ fn wire_host(shared: &Shared, name: &str, host: &Arc<dyn Host>, (old, new): (&Co
     }
 }
 
-fn wire_folder(shared: &Shared, folder: &Folder, ignore: Ignore, places: &[PathBuf], wired: &mut Wired) {
-    let Some(host) = shared.host_named(&folder.host) else { return };
+fn wire_folder(
+    shared: &Shared,
+    folder: &Folder,
+    ignore: Ignore,
+    (places, room): (&[PathBuf], usize),
+    wired: &mut Wired,
+) {
+    let hosts: Arc<[HostId]> = folder.hosts().filter_map(|name| shared.host_named(name)).collect();
     let inside: Vec<PathBuf> = places.iter().filter(|place| place.starts_with(&folder.path)).cloned().collect();
     let known = shared.slot_at(&folder.path);
     if let Some((id, slot)) = &known
         && let Some((was, was_inside)) = slot.if_active()
     {
-        if *was == *folder && slot.host() == host && was_inside == inside {
+        slot.room.resize(room, shared);
+        if *was == *folder && slot.hosts() == hosts && was_inside == inside {
             return;
         }
         wired.changed.push(*id);
         if was_inside == inside && feeds_alike(&was, folder) {
-            return slot.rewire(|wiring| Wiring { config: Arc::new(folder.clone()), host, ..wiring });
+            return slot.rewire(|wiring| Wiring { config: Arc::new(folder.clone()), hosts, ..wiring });
         }
     }
     let busy = known.as_ref().map_or_else(Busy::default, |(_, slot)| slot.busy.clone());
@@ -111,7 +116,7 @@ fn wire_folder(shared: &Shared, folder: &Folder, ignore: Ignore, places: &[PathB
     let end = CancellationToken::new();
     let wiring = Wiring {
         config: Arc::new(folder.clone()),
-        host,
+        hosts,
         hints: feed.hints(),
         places: inside,
         feed: end.clone(),
@@ -128,7 +133,7 @@ fn wire_folder(shared: &Shared, folder: &Folder, ignore: Ignore, places: &[PathB
             }
             id
         }
-        None => shared.add_folder(FolderSlot::new(wiring, busy)),
+        None => shared.add_folder(FolderSlot::new(wiring, room, busy)),
     };
     wired.fed.push(Fed { folder: id, feed, end });
 }
@@ -142,14 +147,29 @@ fn feeds_alike(old: &Folder, new: &Folder) -> bool {
     part(old) == part(new)
 }
 
-/// A host's places in the queue: an equal share, so that a host that rests or hangs cannot fill the queue; and at least
-/// one for each folder that feeds it and one for rested jobs, or they would wait for each other.
-fn share_of_queue(config: &Config, host: &str) -> usize {
-    let mut used: Vec<&str> = config.folders.iter().map(|folder| folder.host.as_str()).collect();
-    let folders = used.iter().filter(|name| **name == host).count();
+/// How many share the queue: hosts that are used, and folders that have several.
+fn sharers(config: &Config) -> usize {
+    let mut used: Vec<&str> = config.folders.iter().flat_map(Folder::hosts).collect();
     used.sort_unstable();
     used.dedup();
-    if folders == 0 { 1 } else { (config.pool.queue / used.len().max(1)).max(folders + 1) }
+    used.len() + config.folders.iter().filter(|folder| !folder.also.is_empty()).count()
+}
+
+/// The places of a host in the queue.
+fn room_of_host(config: &Config, host: &str) -> usize {
+    let users = config.folders.iter().filter(|folder| folder.hosts().any(|name| name == host)).count();
+    if users == 0 { 1 } else { share_of_queue(config.pool.queue, sharers(config), users) }
+}
+
+/// The places of a folder with several hosts. Its jobs keep their places while they are in flight.
+fn room_of_folder(config: &Config) -> usize {
+    share_of_queue(config.pool.queue, sharers(config), 1) + config.pool.workers
+}
+
+/// An equal share, so that a host that rests or hangs cannot fill the queue; and at least one place for each folder that
+/// feeds it and one for rested jobs, or they would wait for each other.
+fn share_of_queue(queue: usize, sharers: usize, folders: usize) -> usize {
+    (queue / sharers.max(1)).max(folders + 1)
 }
 
 /// The places of every folder: one folder's `done` may lie in another one.

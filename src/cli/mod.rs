@@ -9,6 +9,7 @@ mod run;
 mod status;
 mod steer;
 mod tail;
+mod template;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -70,6 +71,9 @@ enum Command {
     Rescan,
     /// Read the configuration again; a mistake in it changes nothing
     Reload,
+    /// Show formats and templates; convert those of another program
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
     /// Show what is known about hosts
     #[command(subcommand)]
     Host(host::HostCommand),
@@ -103,6 +107,7 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
         Command::Resume(args) => steer::resume(&args, &client(file)?, out),
         Command::Rescan => steer::rescan(&client(file)?, out),
         Command::Reload => steer::reload(&client(file)?, out),
+        Command::Template(command) => template::run(&command, file, out),
         Command::Host(command) => host::run(&command, file, out),
     }
 }

@@ -13,4 +13,5 @@ mod live;
 mod outcomes;
 mod reload;
 mod rests;
+mod several;
 mod steering;
