@@ -5,6 +5,7 @@
 mod contracts;
 mod fake;
 mod misbehaviour;
+mod previews;
 mod problems;
 mod retries;
 mod site;
