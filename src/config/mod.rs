@@ -8,6 +8,7 @@
 //! secret files are opened. Two names of one folder (links) are not noticed.
 
 mod defaults;
+mod difference;
 mod draft;
 mod environment;
 mod folder;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+pub use difference::{Change, alike, difference};
 pub use draft::Draft;
 pub use load::{draft, find, for_directories, load, parse};
 pub use problem::{ConfigError, Problem};

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
-pub use build::{build, notes, recipe_folder};
+pub use build::{build, is_own_recipe, notes, recipe_folder};
 pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;

@@ -12,6 +12,7 @@ mod links;
 mod live;
 mod outcomes;
 mod private;
+mod reload;
 mod rests;
 mod several;
 mod steering;
