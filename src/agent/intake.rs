@@ -14,12 +14,14 @@ use super::shared::{FolderId, Kept, Note, Shared, Task};
 use super::targets::Trip;
 use super::verdict::End;
 use crate::clock::WallTime;
+use crate::host::{NotStripped, can_strip};
 use crate::inspect::{self, Inspected, Refused};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Phase, Stage};
 use crate::ledger::{Durability, Write};
 use crate::record::{Mirror, Record};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
+use crate::upload::STRIP_ADVICE;
 use crate::watch::{Feed, FolderFeed, Settled, WatchState};
 
 /// The longest time between two looks for due jobs, whatever the ledger says about the next one: a wall clock that jumps
@@ -272,9 +274,13 @@ fn trip_of(shared: &Shared, folder: FolderId, job: &Job) -> Trip {
     let slot = shared.slot(folder);
     let hosts: Vec<_> = slot.hosts().iter().map(|host| (*host, shared.host(*host))).collect();
     let mut trip = Trip::new(slot.config().policy, hosts.iter().map(|(host, slot)| (*host, slot.name.clone())));
+    let keep_clean = slot.config().strip_metadata;
     let Some(image) = job.image else { return trip };
     for (host, slot) in &hosts {
-        if let Some(refusal) = slot.host().limits().refuses(&image, job.fingerprint.len) {
+        if keep_clean && !can_strip(image.kind) {
+            let message = format!("{}: {}", shown(&job.name), NotStripped::Kind(image.kind));
+            trip.refuse(*host, Failure::new(ErrorClass::File, Phase::Inspect, message).advise(STRIP_ADVICE));
+        } else if let Some(refusal) = slot.host().limits().refuses(&image, job.fingerprint.len) {
             let message = refusal.explain(shown(&job.name), &slot.name);
             let failure = Failure::new(ErrorClass::File, Phase::Inspect, message).advise(refusal.advice());
             trip.refuse(*host, failure);

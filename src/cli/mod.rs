@@ -3,6 +3,7 @@
 mod check;
 mod exit;
 mod host;
+mod import;
 mod out;
 mod retry;
 mod run;
@@ -10,6 +11,7 @@ mod status;
 mod steer;
 mod tail;
 mod template;
+mod trial;
 
 use std::future::Future;
 use std::io::{self, Write};

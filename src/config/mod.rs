@@ -197,6 +197,8 @@ pub struct Folder {
     pub dedupe: Dedupe,
     /// Larger files are refused.
     pub max_bytes: u64,
+    /// Whether metadata is removed from what is sent.
+    pub strip_metadata: bool,
     /// Make the folder if it does not exist (only `run DIR` sets it).
     pub create: bool,
 }

@@ -8,6 +8,7 @@ mod galleries;
 mod imagebam;
 mod imx;
 mod misbehaviour;
+mod previews;
 mod problems;
 mod retries;
 mod site;

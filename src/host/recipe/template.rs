@@ -228,6 +228,8 @@ pub struct Scope {
     pub draw: Draw,
     /// The file as base64, for recipes that send it inside of a text.
     pub content: Option<Arc<str>>,
+    /// Only to be shown: secrets are marks here, and what is made of one is shown as the mark itself.
+    pub preview: bool,
 }
 
 impl Scope {
