@@ -38,11 +38,10 @@ fn name(text: &str) -> Option<Vec<String>> {
         rest && part.bytes().next().is_some_and(|first| !first.is_ascii_digit())
     };
     let name: Vec<&str> = text.split('.').collect();
-    let known = match name.as_slice() {
-        ["base_url"] => true,
-        ["option" | "file" | "site" | "random" | "gallery" | "uploaded", _] | ["step" | "session", _, _] => true,
-        _ => false,
-    };
+    let known = matches!(
+        name.as_slice(),
+        ["base_url"] | ["option" | "file" | "site" | "random" | "gallery" | "uploaded", _] | ["step" | "session", _, _]
+    );
     (known && name.iter().all(plain)).then(|| name.into_iter().map(str::to_owned).collect())
 }
 
