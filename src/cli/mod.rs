@@ -2,6 +2,7 @@
 
 mod check;
 mod exit;
+mod health;
 mod host;
 mod out;
 mod retry;
@@ -9,6 +10,7 @@ mod run;
 mod status;
 mod steer;
 mod tail;
+mod watch;
 
 use std::future::Future;
 use std::io::{self, Write};
