@@ -5,17 +5,23 @@
 
 mod body;
 mod build;
+mod cookies;
 mod engine;
 mod follow;
+mod gallery;
 mod http;
 mod limits;
 pub mod links;
 pub mod local;
 mod options;
+mod prepare;
 pub mod progress;
 pub mod rate;
 pub mod recipe;
 mod redact;
+mod run;
+mod session;
+mod sites;
 pub mod source;
 mod store;
 pub mod sxcu;

@@ -12,4 +12,5 @@ mod links;
 mod live;
 mod outcomes;
 mod rests;
+mod several;
 mod steering;

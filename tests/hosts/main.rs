@@ -7,8 +7,10 @@ mod fake;
 mod misbehaviour;
 mod problems;
 mod retries;
+mod site;
 mod stores;
 mod sxcu;
+mod vipr;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -122,4 +124,10 @@ impl Image {
     async fn send(&self, host: &Arc<dyn Host>) -> Result<Links, Failure> {
         host.upload(&self.upload).await
     }
+}
+
+/// None of the secrets that a test planted is in what a failure says.
+fn no_canary(failure: &Failure) {
+    let told = format!("{failure:?}");
+    assert!(!told.contains("CANARY"), "{told}");
 }
