@@ -25,7 +25,7 @@ use crate::config::{After, Cooldown, Dedupe, Folder};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Links, Outcome, Stage};
 use crate::ledger::{Answer, Durability, Write};
 use crate::record::manifest::{Manifest, Repaired};
-use crate::record::{Record, RecordError, Status, sidecar};
+use crate::record::{Mirror, Record, RecordError, Status, sidecar};
 use crate::shelf::{self, ShelfError};
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 
@@ -48,6 +48,8 @@ pub(super) struct Finished {
     pub(super) took: Duration,
     /// The slot it had, for the log.
     pub(super) worker: Option<usize>,
+    /// What each host has, with `policy = "mirror"`.
+    pub(super) mirrors: Vec<Mirror>,
     /// The answer of the host is on its way into the ledger.
     pub(super) kept: Option<Answered>,
 }
@@ -153,7 +155,7 @@ impl Desk {
     fn decide(&self, finished: Vec<Finished>, now: WallTime, mut seq: u64, cooldown: &Cooldown) -> Decided {
         let mut decided = Decided::default();
         let mut taken = HashSet::new();
-        for Finished { job, folder, end, took, worker, .. } in finished {
+        for Finished { job, folder, end, took, worker, mirrors, .. } in finished {
             let found = find(&job);
             let end = if found == Found::Other { changed(end) } else { end };
             let (id, path, known) = (job.id, job.path.clone(), matches!(end, End::Known(_)));
@@ -167,7 +169,8 @@ impl Desk {
                     decided.writes.extend(superseded.into_iter().map(Write::Remove));
                     let target = self.target(folder, &recorded.job, found, &mut taken);
                     let config = self.folder(folder);
-                    let record = build_record(&recorded, seq, now, took, &config, target.as_deref());
+                    let mut record = build_record(&recorded, seq, now, took, &config, target.as_deref());
+                    record.mirrors = mirrors;
                     decided.entries.push(Entry {
                         job: Job { record: Some(record.json()), pending: true, ..recorded.job },
                         folder,
@@ -522,16 +525,9 @@ fn build_record(
     if let Some(links) = &recorded.links {
         record = record.with_links(links.clone());
     }
-    record.error = recorded.failure.as_ref().map(|failure| RecordError {
-        class: failure.class,
-        phase: failure.phase,
-        message: failure.message.clone(),
-        http_status: failure.http_status,
-        response_head: failure.response_head.clone(),
-        next_try_at: if job.stage == Stage::Cooling { job.not_before } else { None },
-        advice: failure.advice.clone(),
-        unknown_outcomes: (job.unknown_outcomes > 0).then_some(job.unknown_outcomes),
-    });
+    let next_try_at = if job.stage == Stage::Cooling { job.not_before } else { None };
+    let error = |failure| RecordError::of(failure, next_try_at, job.unknown_outcomes);
+    record.error = recorded.failure.as_ref().map(error);
     record
 }
 

@@ -12,5 +12,6 @@ mod links;
 mod live;
 mod outcomes;
 mod rests;
+mod several;
 mod steering;
 mod uploaders;
