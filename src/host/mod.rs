@@ -25,6 +25,7 @@ mod session;
 mod sites;
 pub mod source;
 mod store;
+mod strip;
 pub mod sxcu;
 pub mod thumb;
 mod verdict;
@@ -39,11 +40,12 @@ use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
-pub use build::{build, notes, recipe_folder};
+pub use build::{build, is_own_recipe, notes, recipe_folder};
 pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;
 pub use source::Source;
+pub use strip::{NotStripped, can_strip, strip};
 
 /// The future of one upload. Dropping it closes its connections.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Links, Failure>> + Send + 'a>>;

@@ -11,6 +11,8 @@ mod hangs;
 mod links;
 mod live;
 mod outcomes;
+mod private;
+mod reload;
 mod rests;
 mod several;
 mod steering;
