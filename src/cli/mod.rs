@@ -2,6 +2,7 @@
 
 mod check;
 mod exit;
+mod health;
 mod host;
 mod import;
 mod out;
@@ -12,6 +13,7 @@ mod steer;
 mod tail;
 mod template;
 mod trial;
+mod watch;
 
 use std::future::Future;
 use std::io::{self, Write};

@@ -4,6 +4,9 @@
 
 mod contracts;
 mod fake;
+mod galleries;
+mod imagebam;
+mod imx;
 mod misbehaviour;
 mod previews;
 mod problems;
@@ -11,6 +14,7 @@ mod retries;
 mod site;
 mod stores;
 mod sxcu;
+mod turbo;
 mod vipr;
 
 use std::collections::BTreeMap;
