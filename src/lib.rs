@@ -24,7 +24,7 @@
 //! | [`job`] | what a job is: id, fingerprint, stages, outcome, failure; which stage follows which event: one total function, used live and on recovery. No I/O | `clock` |
 //! | [`clock`] | the only place that asks the machine what time it is | – |
 //! | [`backoff`] | how long to wait: pure, the jitter is passed in | – |
-//! | [`config`] | TOML to checked types; every message about a mistake; where secrets come from. Starts nothing | `backoff` |
+//! | [`config`] | TOML to checked types; every message about a mistake; where secrets come from. Starts nothing | `backoff` `job` |
 //! | [`watch`] | the only user of `notify`; scans, polling, drop folders that come and go; asks `settle` and `inspect` until a file is complete. Writes nothing, decides nothing about jobs | `clock` `config` `inspect` `job` `settle` |
 //! | [`settle`] | when a file is complete: sightings, looks and the time in, verdicts out. Pure | `clock` `job` |
 //! | [`inspect`] | type by content, dimensions, end marker, hash: from one open descriptor. Decodes no pixel | `clock` `job` `settle` |

@@ -10,7 +10,7 @@ use super::shared::{FolderId, Kept, Note, Rest, Shared};
 use super::verdict::{self, End};
 use crate::config::Dedupe;
 use crate::host::Progress;
-use crate::job::{Event as JobEvent, Failure, Job, Links, Outcome};
+use crate::job::{Event as JobEvent, Failure, FailureKind, Job, Links, Outcome};
 use crate::ledger::{Durability, HostPause, Write};
 use crate::record::{Record, Status};
 use crate::schedule::HostId;
@@ -50,11 +50,21 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
             End::Interrupted { all_sent: false }
         }
     };
+    let mut end = end;
+    if let End::Outcome(Outcome::Failed(failure)) = &mut end
+        && failure.kind == FailureKind::Limited
+    {
+        failure.retry_after.get_or_insert_with(|| rate_limit_pause(&shared, host));
+    }
     let succeeded = matches!(end, End::Outcome(Outcome::Uploaded(_)));
     let rest = match &end {
-        End::Outcome(Outcome::Failed(failure)) => rest_of(&shared, host, failure).await,
+        End::Outcome(Outcome::Failed(failure)) => rest_of(&shared, failure),
+        End::Outcome(Outcome::Uploaded(_)) => progress.spent().map(|until| spent(until, &shared, host)),
         _ => None,
     };
+    if let Some(rest) = &rest {
+        write_rest(&shared, host, rest).await;
+    }
     if let End::Outcome(Outcome::Uploaded(links)) = &end {
         keep_answer(&shared, &job, links, began.elapsed()).await;
     }
@@ -152,13 +162,28 @@ async fn keep_answer(shared: &Shared, job: &Job, links: &Links, took: Duration) 
     shared.write(vec![Write::Put(Box::new(answered))], Durability::Process).await;
 }
 
-/// Whether the host must rest after this failure; the rest is written down, so that it survives a restart.
-async fn rest_of(shared: &Shared, host: HostId, failure: &Failure) -> Option<Rest> {
+/// How long a host rests that asks for it and does not say how long.
+fn rate_limit_pause(shared: &Shared, host: HostId) -> Duration {
+    let own = shared.config.hosts.get(&shared.host(host).name).and_then(|host| host.flow.rate_limit_pause);
+    own.unwrap_or(shared.config.flow.rate_limit_pause)
+}
+
+/// Whether the host must rest after this failure.
+fn rest_of(shared: &Shared, failure: &Failure) -> Option<Rest> {
     let length = verdict::rest_after(failure, &shared.config.cooldown.backoff)?;
+    Some(Rest { length, reason: failure.message.clone() })
+}
+
+/// The rest of a host that took this image and has said that it will not take another one.
+fn spent(until: Option<Duration>, shared: &Shared, host: HostId) -> Rest {
+    let length = until.unwrap_or_else(|| rate_limit_pause(shared, host)).max(verdict::SHORTEST_REST);
+    Rest { length, reason: format!("{} took the last image of its limit", shared.host(host).name) }
+}
+
+/// A rest is written down before its attempt ends, so that it survives a restart.
+async fn write_rest(shared: &Shared, host: HostId, rest: &Rest) {
     let since = shared.clock.now();
-    let reason = failure.message.clone();
-    let pause =
-        HostPause { host: shared.host(host).name.clone(), until: since.after(length), since, reason: reason.clone() };
+    let until = since.after(rest.length);
+    let pause = HostPause { host: shared.host(host).name.clone(), until, since, reason: rest.reason.clone() };
     shared.write(vec![Write::Pause(pause)], Durability::Process).await;
-    Some(Rest { length, reason })
 }

@@ -14,7 +14,7 @@ use super::problem::{Problem, escaped, shown_path};
 use super::secret::{Setting, resolve};
 use super::section::{NOT_YET, Section, Value};
 use super::value::rate;
-use super::{HostConfig, Rate};
+use super::{HostConfig, Rate, flow};
 
 /// The longest name of a host: it stands in log lines, URLs and file names.
 const MAX_NAME: usize = 64;
@@ -76,7 +76,7 @@ fn read_one<'t>(
     set(&mut host.allow_http, section.flag("allow_http"));
     host.max_parallel = section.number("max_parallel", WORKERS);
     host.rate = read_rate(&mut section);
-    section.later("quota", "");
+    host.flow = flow::read_host(&mut section);
     for (key, key_span, value) in section.rest() {
         let setting = setting(&mut section, key, key_span, value, env);
         host.options.insert(key.to_owned(), setting);

@@ -101,9 +101,10 @@ fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec
         options,
         redactor,
         client,
-        request_timeout: config.pool.request_timeout,
-        stall_timeout: config.pool.stall_timeout,
+        request_timeout: host.flow.request_timeout.unwrap_or(config.pool.request_timeout),
+        stall_timeout: host.flow.stall_timeout.unwrap_or(config.pool.stall_timeout),
         retry: config.retry.clone(),
+        flow: host.flow.clone(),
         clock: Clock::System,
     }))
 }

@@ -14,13 +14,14 @@ use url::Url;
 use super::body::Plan;
 use super::http::{self, Received, Trouble};
 use super::options::Options;
+use super::pause::Limit;
 use super::recipe::template::{RenderError, Scope};
 use super::recipe::{Answer, BodySpec, Extractor, Recipe, Step, Template};
 use super::redact::Redactor;
 use super::verdict::Judge;
 use super::{Host, Limits, Sending, Upload};
 use crate::clock::Clock;
-use crate::config::Retry;
+use crate::config::{HostFlow, Retry};
 use crate::job::{ErrorClass, Failure, Links, Phase};
 
 /// Bodies larger than this overflow the buffers on the way, so that a host can refuse one before it is sent whole.
@@ -37,6 +38,7 @@ pub(super) struct RecipeHost {
     pub(super) request_timeout: Duration,
     pub(super) stall_timeout: Duration,
     pub(super) retry: Retry,
+    pub(super) flow: HostFlow,
     pub(super) clock: Clock,
 }
 
@@ -128,7 +130,15 @@ impl RecipeHost {
                 let message = format!("{} answered {} before it had the whole file", self.name, answer.status);
                 Err(Box::new(Failure::new(ErrorClass::BadResponse, Phase::Send, message)))
             }
-            Ok(()) => judge.accept(&answer, step.expects_json(), self.clock.now()).map(|()| answer),
+            Ok(()) => {
+                let now = self.clock.now();
+                let accepted = judge.accept(&answer, step.expects_json(), now);
+                let limit = Limit::of(&answer, now);
+                if accepted.is_ok() && limit.spent {
+                    progress.note_spent(limit.wait());
+                }
+                accepted.map(|()| answer)
+            }
             // The status says enough, even if its page did not arrive completely.
             Err(_) if answer.status >= 300 => judge.accept(&answer, false, self.clock.now()).map(|()| answer),
             Err(trouble) => {
@@ -248,7 +258,7 @@ impl RecipeHost {
     }
 
     fn judge(&self) -> Judge<'_> {
-        Judge { host: &self.name, recipe: &self.recipe, redactor: &self.redactor }
+        Judge { host: &self.name, recipe: &self.recipe, redactor: &self.redactor, flow: &self.flow }
     }
 }
 

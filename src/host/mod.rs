@@ -5,12 +5,14 @@
 
 mod body;
 mod build;
+mod classes;
 mod engine;
 mod http;
 mod limits;
 pub mod links;
 pub mod local;
 mod options;
+mod pause;
 pub mod progress;
 pub mod recipe;
 mod redact;

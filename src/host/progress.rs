@@ -1,5 +1,6 @@
 //! How far an attempt is: written by the host, read by the agent and by the stall watch. Lock-free.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Progress {
     received: AtomicU64,
     /// Milliseconds after `began` at which a byte moved last, or a new phase began.
     moved_at: AtomicU64,
+    /// See [`Progress::spent`].
+    spent: OnceLock<Option<Duration>>,
 }
 
 impl Progress {
@@ -30,6 +33,7 @@ impl Progress {
             total: AtomicU64::new(0),
             received: AtomicU64::new(0),
             moved_at: AtomicU64::new(0),
+            spent: OnceLock::new(),
         }
     }
 
@@ -65,6 +69,17 @@ impl Progress {
     pub fn add_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
         self.touch();
+    }
+
+    /// The host says, beside a good answer, that nothing is left of its limit; until when, if it says that too.
+    pub fn note_spent(&self, until: Option<Duration>) {
+        let _ = self.spent.set(until);
+    }
+
+    /// Whether the host has said that nothing is left of its limit, and how long that lasts if it has said that too.
+    #[must_use]
+    pub fn spent(&self) -> Option<Option<Duration>> {
+        self.spent.get().copied()
     }
 
     /// Bytes of the current body handed to the connection so far.

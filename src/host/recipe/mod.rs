@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 use crate::host::Limits;
-use crate::job::ErrorClass;
+use crate::job::{ErrorClass, FailureKind};
 pub use extract::{Answer, Extractor};
 pub use library::{Listed, Origin};
 pub use load::{RecipeError, parse};
@@ -147,8 +147,12 @@ pub struct Meaning {
     pub text: Option<Regex>,
     /// The class of the failure.
     pub class: ErrorClass,
+    /// What follows from it.
+    pub kind: FailureKind,
     /// What to do about it.
     pub advice: Option<String>,
+    /// How the body says how long to stay away: its groups `days`, `hours`, `minutes`, `seconds`.
+    pub wait: Option<Regex>,
 }
 
 impl Meaning {
