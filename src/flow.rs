@@ -97,6 +97,13 @@ impl Flow {
         self.resting_until.filter(|until| *until > now)
     }
 
+    /// Whether the host takes nothing at the moment, however long one waits for a place in its window: another host of the
+    /// folder stands in for it.
+    #[must_use]
+    pub fn turns_away(&self, now: Instant) -> bool {
+        self.resting_until(now).is_some()
+    }
+
     /// An attempt begins.
     pub fn begin(&mut self, now: Instant) {
         if let Some(rate) = &mut self.rate {

@@ -326,7 +326,7 @@ pub enum Outcome {
 }
 
 /// Where an uploaded image can be found: absolute http(s) URLs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {
     /// The page to link to.
     pub url: String,
@@ -336,6 +336,22 @@ pub struct Links {
     pub image: Option<String>,
     /// Opening it deletes the image on the host. A secret of sorts: manifest only, never in a log.
     pub delete_url: Option<String>,
+    /// What the host's delete request needs, where deleting takes a request instead of a link. As secret as that link.
+    #[serde(default)]
+    pub delete_token: Option<String>,
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "[REDACTED]");
+        f.debug_struct("Links")
+            .field("url", &self.url)
+            .field("thumb", &self.thumb)
+            .field("image", &self.image)
+            .field("delete_url", &hidden(&self.delete_url))
+            .field("delete_token", &hidden(&self.delete_token))
+            .finish()
+    }
 }
 
 /// What kind of failure: the `class` of a manifest line.

@@ -13,10 +13,14 @@
 //! **Who is unknown waits.** A host that has not answered yet gets one probe at a time while others have work. So silent
 //! hosts cost the others a worker each for [`PATIENCE`], and hardly more.
 //!
+//! **Several hosts.** A job may name more than one host. It waits at each of them and is bound to one only when it starts, by
+//! its [`Choice`]: so a host that rests, or hangs with a full window, holds up nothing that another one may take.
+//!
 //! **Twins.** Of two jobs with the same content for the same host the second waits until the first is on record; then it
-//! can be linked instead of sent.
+//! can be linked instead of sent. A job with several hosts counts at all of them, until it is on record.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,23 +36,40 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 /// [`crate::job::WHOLE_FILE_LIMIT`] of memory. When it is full, attempts keep their workers.
 pub const LOUNGE: usize = 128;
 
+/// By how many jobs a host may be behind when jobs are spread evenly: one that comes back is not met by all it has missed.
+pub const MOST_BEHIND: u64 = 4;
+
 /// Which host: an index into the hosts that the scheduler was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(pub usize);
 
-/// A job that may be started.
+/// Which of its hosts a job goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The first one that does not turn everything away at the moment; the others stand in for it.
+    First,
+    /// Of those that can take it now, the one that was given the fewest of this group.
+    Even {
+        /// Whose jobs are spread: those of one drop folder.
+        group: usize,
+    },
+}
+
+/// A job that may be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// The job.
     pub job: JobId,
-    /// Where it goes.
-    pub host: HostId,
+    /// Where it may go, in order; at least one host.
+    pub hosts: Arc<[HostId]>,
+    /// Which of them it goes to.
+    pub choice: Choice,
     /// Its content, if twins of it shall wait for it.
     pub content: Option<ContentHash>,
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A job came into the queue.
     Ready(Ready),
@@ -102,6 +123,8 @@ pub enum Command {
     Start {
         /// The job.
         job: JobId,
+        /// The one of its hosts that it goes to.
+        host: HostId,
         /// The slot it gets, 1..=workers.
         worker: usize,
     },
@@ -145,6 +168,7 @@ struct Attempt {
 #[derive(Debug)]
 struct Lane {
     flow: Flow,
+    /// Jobs that may come here; one with several hosts stands in the line of each.
     ready: VecDeque<Ready>,
     /// Attempts that are active or parked.
     in_window: usize,
@@ -175,9 +199,13 @@ pub struct Scheduler {
     free: BTreeSet<usize>,
     lanes: Vec<Lane>,
     attempts: HashMap<JobId, Attempt>,
-    /// Contents in flight or not yet on record.
-    contents: HashMap<JobId, (HostId, ContentHash)>,
-    taken: HashSet<(HostId, ContentHash)>,
+    /// Jobs in the queue: each counts once, however many hosts it may go to.
+    waiting: usize,
+    /// Contents in flight or not yet on record, and whose they are.
+    contents: HashMap<JobId, (Arc<[HostId]>, ContentHash)>,
+    taken: HashMap<(HostId, ContentHash), JobId>,
+    /// How many jobs of a group each host was given.
+    given: HashMap<(usize, HostId), u64>,
     /// Whose turn it is.
     turn: usize,
     queue_warn: usize,
@@ -197,8 +225,10 @@ impl Scheduler {
             free: (1..=workers).collect(),
             lanes,
             attempts: HashMap::new(),
+            waiting: 0,
             contents: HashMap::new(),
-            taken: HashSet::new(),
+            taken: HashMap::new(),
+            given: HashMap::new(),
             turn: 0,
             queue_warn: queue_warn.max(1),
             filling: false,
@@ -217,11 +247,18 @@ impl Scheduler {
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Command> {
         let mut commands = Vec::new();
         match input {
-            Input::Ready(ready) => self.lane(ready.host).ready.push_back(ready),
+            Input::Ready(ready) => {
+                self.waiting += 1;
+                for host in ready.hosts.iter() {
+                    self.lane(*host).ready.push_back(ready.clone());
+                }
+            }
             Input::Ended { job, end } => self.ended(now, job, end, &mut commands),
             Input::Recorded(job) => {
-                if let Some(content) = self.contents.remove(&job) {
-                    self.taken.remove(&content);
+                if let Some((hosts, content)) = self.contents.remove(&job) {
+                    for host in hosts.iter() {
+                        self.taken.remove(&(*host, content));
+                    }
                 }
             }
             Input::Idle { job, idle } => self.idle(now, job, idle),
@@ -252,7 +289,13 @@ impl Scheduler {
     /// Jobs in the queue.
     #[must_use]
     pub fn depth(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.ready.len()).sum()
+        self.waiting
+    }
+
+    /// Whether this host takes nothing at the moment, however long one waits for a place in its window.
+    #[must_use]
+    pub fn turns_away(&self, now: Instant, host: HostId) -> bool {
+        self.lanes[host.0].flow.turns_away(now)
     }
 
     /// Workers in use.
@@ -343,26 +386,48 @@ impl Scheduler {
         self.attempts.insert(job, Attempt { standing, ..attempt });
     }
 
-    /// The first job of this host that could start now if it had a worker: its position in the host's queue.
-    fn startable(&self, now: Instant, host: HostId) -> Option<usize> {
+    /// Whether `host` could be given one more job now.
+    fn has_room(&self, now: Instant, host: HostId) -> bool {
         let lane = &self.lanes[host.0];
-        if lane.in_window >= lane.flow.window() || lane.late >= self.late_limit() || lane.flow.open_at(now) > now {
-            return None;
-        }
-        lane.ready.iter().position(|ready| !ready.content.is_some_and(|content| self.taken.contains(&(host, content))))
+        // A host that has not answered yet gets one probe while others have work, so that what is silent cannot take the
+        // pool.
+        let alone = lane.ready.len() == self.waiting;
+        let may = alone || lane.flow.is_proven() || lane.in_window == 0;
+        let window = lane.in_window < lane.flow.window() && lane.late < self.late_limit();
+        may && window && lane.flow.open_at(now) <= now
     }
 
-    /// Whose turn it is, among the hosts that have something to start. A host that has not answered yet gets one probe
-    /// while others have work, so that what is silent cannot take the pool.
+    /// Whether it is `host` that `ready` goes to, if it starts now. `host` has room.
+    fn chooses(&self, now: Instant, ready: &Ready, host: HostId) -> bool {
+        if ready.hosts.len() == 1 {
+            return true;
+        }
+        let best = match ready.choice {
+            Choice::First => ready.hosts.iter().copied().find(|host| !self.turns_away(now, *host)),
+            Choice::Even { group } => {
+                let able = ready.hosts.iter().copied().filter(|host| self.has_room(now, *host));
+                able.min_by_key(|host| self.given.get(&(group, *host)).copied().unwrap_or(0))
+            }
+        };
+        best == Some(host)
+    }
+
+    /// A twin is in flight, or its links are not on record yet.
+    fn has_twin(&self, ready: &Ready) -> bool {
+        let Some(content) = ready.content else { return false };
+        let taken = |host: &HostId| self.taken.get(&(*host, content)).is_some_and(|job| *job != ready.job);
+        ready.hosts.iter().any(taken)
+    }
+
+    /// Whose turn it is, among the hosts that have something to start, and the job: its position in that host's line.
     fn pick(&self, now: Instant) -> Option<(HostId, usize)> {
         let hosts = self.lanes.len();
-        let alone = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).count() <= 1;
-        (0..hosts).map(|step| HostId((self.turn + step) % hosts)).find_map(|host| {
-            let lane = &self.lanes[host.0];
-            let may = alone || lane.flow.is_proven() || lane.in_window == 0;
-            let position = if may { self.startable(now, host) } else { None };
-            position.map(|position| (host, position))
-        })
+        (0..hosts).map(|step| HostId((self.turn + step) % hosts)).filter(|host| self.has_room(now, *host)).find_map(
+            |host| {
+                let startable = |ready: &Ready| !self.has_twin(ready) && self.chooses(now, ready, host);
+                self.lanes[host.0].ready.iter().position(startable).map(|position| (host, position))
+            },
+        )
     }
 
     fn dispatch(&mut self, now: Instant, commands: &mut Vec<Command>) {
@@ -375,12 +440,35 @@ impl Scheduler {
             lane.in_window += 1;
             self.turn = (host.0 + 1) % self.lanes.len();
             self.free.remove(&worker);
+            self.leave_queue(&ready, host);
             self.attempts.insert(ready.job, Attempt { host, standing: Standing::Active { worker }, began: now });
-            if let Some(content) = ready.content {
-                self.taken.insert((host, content));
-                self.contents.insert(ready.job, (host, content));
+            commands.push(Command::Start { job: ready.job, host, worker });
+        }
+    }
+
+    /// `ready` goes to `host`: it leaves the other lines, and its twins wait.
+    fn leave_queue(&mut self, ready: &Ready, host: HostId) {
+        self.waiting -= 1;
+        for other in ready.hosts.iter().filter(|other| **other != host) {
+            self.lane(*other).ready.retain(|waiting| waiting.job != ready.job);
+        }
+        if let Choice::Even { group } = ready.choice
+            && ready.hosts.len() > 1
+        {
+            let given = self.given.entry((group, host)).or_default();
+            *given += 1;
+            let least = given.saturating_sub(MOST_BEHIND);
+            for other in ready.hosts.iter() {
+                let given = self.given.entry((group, *other)).or_default();
+                *given = least.max(*given);
             }
-            commands.push(Command::Start { job: ready.job, worker });
+        }
+        // A job that comes a second time, for its next host, holds its content already.
+        if let Some(content) = ready.content
+            && !self.contents.contains_key(&ready.job)
+        {
+            self.taken.extend(ready.hosts.iter().map(|host| ((*host, content), ready.job)));
+            self.contents.insert(ready.job, (Arc::clone(&ready.hosts), content));
         }
     }
 

@@ -35,7 +35,14 @@ pub async fn attempt(
         },
     };
     let source = Arc::new(source);
-    let upload = Upload { job: job.id, source: Arc::clone(&source), image, progress: Arc::clone(&progress), deadline };
+    let upload = Upload {
+        job: job.id,
+        source: Arc::clone(&source),
+        image,
+        progress: Arc::clone(&progress),
+        deadline,
+        gallery: None,
+    };
     let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
     let result = match timeout_at(deadline, sending).await {
         Ok(Ok(result)) => result,

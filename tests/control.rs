@@ -58,7 +58,7 @@ fn job(number: u64, name: &str, stage: Stage, links: Option<Links>) -> Job {
 
 fn links(url: &str, thumb: &str) -> Option<Links> {
     let delete_url = Some("https://h.example/delete/me".to_owned());
-    Some(Links { url: url.into(), thumb: Some(thumb.into()), image: None, delete_url })
+    Some(Links { url: url.into(), thumb: Some(thumb.into()), image: None, delete_url, delete_token: None })
 }
 
 fn status() -> Status {

@@ -45,6 +45,7 @@ impl Bench {
             },
             progress: Arc::new(Progress::new()),
             deadline: tokio::time::Instant::now() + Duration::from_secs(180),
+            gallery: None,
         }
     }
 

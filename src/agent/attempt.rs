@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::recorder::Finished;
-use super::shared::{FolderId, Kept, Note, Rest, Shared};
-use super::verdict::{self, End};
+use super::rest;
+use super::shared::{FolderId, Kept, Note, Shared};
+use super::verdict::End;
 use crate::config::Dedupe;
 use crate::host::Progress;
-use crate::job::{Event as JobEvent, Failure, FailureKind, Job, Links, Outcome};
-use crate::ledger::{Durability, HostPause, Write};
+use crate::job::{Event as JobEvent, Job, Links, Outcome};
+use crate::ledger::{Durability, Write};
 use crate::record::{Record, Status};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
@@ -39,7 +40,7 @@ struct Place {
 pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
     let Attempt { mut job, folder, host, worker, progress, content } = attempt;
     let began = Instant::now();
-    let end = match job.advance(JobEvent::Start) {
+    let mut end = match job.advance(JobEvent::Start) {
         Ok(()) => {
             job.attempts += 1;
             job.not_before = None;
@@ -50,21 +51,8 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
             End::Interrupted { all_sent: false }
         }
     };
-    let mut end = end;
-    if let End::Outcome(Outcome::Failed(failure)) = &mut end
-        && failure.kind == FailureKind::Limited
-    {
-        failure.retry_after.get_or_insert_with(|| rate_limit_pause(&shared, host));
-    }
     let succeeded = matches!(end, End::Outcome(Outcome::Uploaded(_)));
-    let rest = match &end {
-        End::Outcome(Outcome::Failed(failure)) => rest_of(&shared, failure),
-        End::Outcome(Outcome::Uploaded(_)) => progress.spent().map(|until| spent(until, &shared, host)),
-        _ => None,
-    };
-    if let Some(rest) = &rest {
-        write_rest(&shared, host, rest).await;
-    }
+    let rest = rest::after(&mut end, &shared, host, &progress).await;
     if let End::Outcome(Outcome::Uploaded(links)) = &end {
         keep_answer(&shared, &job, links, began.elapsed()).await;
     }
@@ -85,8 +73,7 @@ async fn upload_or_link(
     progress: &Arc<Progress>,
     content: Option<Kept>,
 ) -> End {
-    let config = &shared.config.folders[folder.0];
-    let link = config.dedupe != Dedupe::Upload;
+    let link = shared.folder(folder).dedupe != Dedupe::Upload;
     match intend(shared, job, link).await {
         Intent::Begun => {}
         Intent::Known(links) => return End::Known(links),
@@ -107,10 +94,10 @@ async fn upload_or_link(
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
-    let (host, limit) = (&*shared.host(host).host, shared.config.pool.file_timeout);
+    let (host, limit) = (shared.host(host).host(), shared.config().pool.file_timeout);
     let bytes = content.as_ref().map(|kept| kept.content.clone());
     tokio::select! {
-        outcome = upload::attempt(host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
+        outcome = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
         () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
     }
 }
@@ -160,30 +147,4 @@ async fn keep_answer(shared: &Shared, job: &Job, links: &Links, took: Duration) 
     answered.record = Some(record.json());
     answered.pending = true;
     shared.write(vec![Write::Put(Box::new(answered))], Durability::Process).await;
-}
-
-/// How long a host rests that asks for it and does not say how long.
-fn rate_limit_pause(shared: &Shared, host: HostId) -> Duration {
-    let own = shared.config.hosts.get(&shared.host(host).name).and_then(|host| host.flow.rate_limit_pause);
-    own.unwrap_or(shared.config.flow.rate_limit_pause)
-}
-
-/// Whether the host must rest after this failure.
-fn rest_of(shared: &Shared, failure: &Failure) -> Option<Rest> {
-    let length = verdict::rest_after(failure, &shared.config.cooldown.backoff)?;
-    Some(Rest { length, reason: failure.message.clone() })
-}
-
-/// The rest of a host that took this image and has said that it will not take another one.
-fn spent(until: Option<Duration>, shared: &Shared, host: HostId) -> Rest {
-    let length = until.unwrap_or_else(|| rate_limit_pause(shared, host)).max(verdict::SHORTEST_REST);
-    Rest { length, reason: format!("{} took the last image of its limit", shared.host(host).name) }
-}
-
-/// A rest is written down before its attempt ends, so that it survives a restart.
-async fn write_rest(shared: &Shared, host: HostId, rest: &Rest) {
-    let since = shared.clock.now();
-    let until = since.after(rest.length);
-    let pause = HostPause { host: shared.host(host).name.clone(), until, since, reason: rest.reason.clone() };
-    shared.write(vec![Write::Pause(pause)], Durability::Process).await;
 }

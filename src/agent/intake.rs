@@ -32,8 +32,8 @@ const FOREIGN_REST: Duration = Duration::from_secs(600);
 
 /// The task of one drop folder.
 pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed: FolderFeed) {
-    let slot = &shared.folders[folder.0];
-    let room = Arc::clone(&shared.host(slot.host).room);
+    let slot = shared.slot(folder);
+    let room = Arc::clone(&shared.host(slot.host()).room);
     let mut blocked = slot.blocked.subscribe();
     let mut place = None;
     let mut absent = false;
@@ -66,12 +66,12 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
             }
             Feed::State(state) => {
                 if absent && !matches!(state, WatchState::Absent { .. }) {
-                    let path = &shared.config.folders[folder.0].path;
+                    let path = &slot.config().path;
                     let fields = Fields { folder: Some(path), ..Fields::default() };
                     emit(Event::FolderBack, &fields, format_args!("{} is there again", shown(path)));
                 }
                 absent = matches!(state, WatchState::Absent { .. });
-                log_state(&shared.config.folders[folder.0].path, &state);
+                log_state(&slot.config().path, &state);
                 if absent {
                     // Nobody waits for what is not there.
                     let _ = shared.notes.send(Note::Scanned(folder)).await;
@@ -79,10 +79,10 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
             }
             Feed::Overflow => emit(
                 Event::WatchOverflow,
-                &Fields { folder: Some(&shared.config.folders[folder.0].path), ..Fields::default() },
+                &Fields { folder: Some(&slot.config().path), ..Fields::default() },
                 format_args!(
                     "more happened in {} than could be reported; it is scanned instead, nothing is missed",
-                    shown(&shared.config.folders[folder.0].path)
+                    shown(&slot.config().path)
                 ),
             ),
         }
@@ -124,10 +124,10 @@ async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: Own
             }
         }
         Verdict::Leave { look_again } => {
-            let slot = &shared.folders[folder.0];
+            let slot = shared.slot(folder);
             slot.busy.remove(&settled.path);
             if look_again {
-                slot.hints.hint(settled.path.clone());
+                slot.hints().hint(settled.path.clone());
             }
         }
     }
@@ -143,7 +143,7 @@ enum Verdict {
 }
 
 async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdict {
-    let asked = shared.folders[folder.0].in_place.load(Ordering::Relaxed);
+    let asked = shared.slot(folder).in_place.load(Ordering::Relaxed);
     let known = loop {
         if !asked {
             break None;
@@ -198,7 +198,7 @@ async fn inspect_file(
     fingerprint: Fingerprint,
     folder: FolderId,
 ) -> Result<Inspected, Refused> {
-    let max_bytes = shared.config.folders[folder.0].max_bytes;
+    let max_bytes = shared.folder(folder).max_bytes;
     let _turn = shared.inspectors.acquire().await;
     let inspected = tokio::task::spawn_blocking(move || inspect::inspect(&path, fingerprint, max_bytes)).await;
     match inspected {
@@ -208,7 +208,7 @@ async fn inspect_file(
 }
 
 fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> Job {
-    let config = &shared.config.folders[folder.0];
+    let config = shared.folder(folder);
     Job {
         id: JobId::generate(),
         folder: config.path.clone(),
@@ -230,8 +230,8 @@ fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> Job {
 
 /// What the host would refuse is not sent (R30).
 fn refused_by_host(shared: &Shared, folder: FolderId, job: &Job, image: ImageFacts) -> Option<Failure> {
-    let slot = shared.host(shared.folders[folder.0].host);
-    let refusal = slot.host.limits().refuses(&image, job.fingerprint.len)?;
+    let slot = shared.host(shared.slot(folder).host());
+    let refusal = slot.host().limits().refuses(&image, job.fingerprint.len)?;
     let message = refusal.explain(shown(&job.name), &slot.name);
     Some(Failure::new(ErrorClass::File, Phase::Inspect, message).advise(refusal.advice()))
 }
@@ -257,7 +257,7 @@ pub(super) async fn claim_due(shared: Arc<Shared>, host: HostId) {
     loop {
         let now = shared.clock.now();
         let next = claim_round(&shared, host, now).await;
-        shared.claimed_once[host.0].store(true, Ordering::Relaxed);
+        slot.claimed_once.store(true, Ordering::Relaxed);
         let _ = shared.notes.send(Note::Checkpoint).await;
         let pause = next.map_or(DUE_TICK, |at| at.since(shared.clock.now()).clamp(Duration::from_millis(1), DUE_TICK));
         tokio::select! {
@@ -304,7 +304,7 @@ async fn claim_round(shared: &Arc<Shared>, host: HostId, now: WallTime) -> Optio
 /// long, which only a wall clock that was set back can bring about.
 async fn latest(shared: &Shared, now: WallTime, host: HostId) -> WallTime {
     let slot = shared.host(host);
-    let horizon = now.after(shared.config.cooldown.backoff.max() + DUE_TICK);
+    let horizon = now.after(shared.config().cooldown.backoff.max() + DUE_TICK);
     match shared.ledger.due(slot.name.clone(), WallTime::from_millis(i64::MIN), 0).await {
         Ok(due) => due.next.filter(|next| *next > horizon).unwrap_or(now),
         Err(_) => now,
@@ -331,7 +331,7 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
             return shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
         }
     };
-    let slot = &shared.folders[folder.0];
+    let slot = shared.slot(folder);
     slot.busy.insert(job.path.clone());
     shared.open.fetch_add(1, Ordering::Relaxed);
     let was_cooling = job.stage == Stage::Cooling;

@@ -19,6 +19,7 @@ mod intake;
 mod pool;
 mod recorder;
 mod recovery;
+mod rest;
 mod shared;
 mod status;
 mod verdict;
@@ -28,11 +29,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -45,11 +45,7 @@ use crate::telemetry::{Event, Fields, emit};
 use crate::watch::{BadPattern, Busy, FolderFeed, Ignore};
 use pool::Pool;
 use recorder::{Desk, RESULTS, Recorder};
-use shared::{Counts, FolderId, FolderSlot, HostSlot, KEPT_BYTES, NOTES, Shared};
-
-/// How many files are looked at at the same time: hashing is bound by the disk and by two or four cores, and the network
-/// needs its share of them.
-const INSPECTORS: usize = 4;
+use shared::{FolderId, FolderSlot, HostSlot, Means, NOTES, Shared};
 
 /// Servers that run beside the agent until the token is cancelled.
 pub type Services = Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -140,7 +136,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
             "pixchute {} started: {} folders, {} hosts, {} workers",
             env!("CARGO_PKG_VERSION"),
             config.folders.len(),
-            shared.hosts.len(),
+            shared.hosts().len(),
             config.pool.workers
         ),
     );
@@ -149,16 +145,15 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
         let task = services(services_end.clone());
         shared.tracker.spawn(task);
     }
-    let desk = Desk::new(config.folders.clone());
-    let recovered = recovery::recover(&shared, desk, setup.rebuild).await?;
+    let recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild).await?;
     let pauses = recovered.pauses.clone();
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
-    for (index, feed) in feeds.into_iter().enumerate() {
-        shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), FolderId(index), feed));
+    for (folder, feed) in feeds {
+        shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), folder, feed));
     }
-    for index in 0..shared.hosts.len() {
-        shared.tracker.spawn(intake::claim_due(Arc::clone(&shared), HostId(index)));
+    for (host, _) in shared.hosts() {
+        shared.tracker.spawn(intake::claim_due(Arc::clone(&shared), host));
     }
     let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows(&config, &shared));
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
@@ -187,17 +182,26 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     Ok(summary)
 }
 
+/// What each folder is read from.
+type Feeds = Vec<(FolderId, FolderFeed)>;
+
 /// The shared state and a feed per folder.
 fn build(
     setup: &Setup,
     notes: mpsc::Sender<shared::Note>,
     results: mpsc::Sender<recorder::Finished>,
-) -> Result<(Arc<Shared>, Vec<FolderFeed>), AgentError> {
+) -> Result<(Arc<Shared>, Feeds), AgentError> {
     let config = &setup.config;
     let mut names: Vec<&str> = config.folders.iter().map(|folder| folder.host.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let mut hosts = Vec::with_capacity(names.len());
+    let shared = Shared::new(Means {
+        config: Arc::clone(config),
+        clock: setup.clock.clone(),
+        ledger: Arc::clone(&setup.ledger),
+        notes,
+        results,
+    });
     for name in &names {
         let users = config.folders.iter().filter(|folder| folder.host == *name).count();
         let host = setup.hosts.get(*name).cloned().ok_or_else(|| AgentError::NoHost {
@@ -208,18 +212,9 @@ fn build(
                 .map_or_else(String::new, |f| f.path.display().to_string()),
             host: (*name).to_owned(),
         })?;
-        hosts.push(HostSlot {
-            name: (*name).to_owned(),
-            host,
-            room: Arc::new(Semaphore::new(share_of_queue(config.pool.queue, names.len(), users))),
-            due: Notify::new(),
-            next_due: std::sync::Mutex::default(),
-            last_success: std::sync::Mutex::default(),
-            last_error: std::sync::Mutex::default(),
-            unknown_outcomes: AtomicU64::new(0),
-        });
+        let room = share_of_queue(config.pool.queue, names.len(), users);
+        shared.add_host(HostSlot::new((*name).to_owned(), host, room));
     }
-    let mut folders = Vec::with_capacity(config.folders.len());
     let mut feeds = Vec::with_capacity(config.folders.len());
     for folder in &config.folders {
         let busy = Busy::default();
@@ -227,35 +222,9 @@ fn build(
         let ignore = Ignore::new(folder, own_places(config))?;
         let feed = FolderFeed::new(folder, ignore, busy.clone(), setup.clock.clone());
         let host = HostId(names.iter().position(|name| *name == folder.host).unwrap_or_default());
-        folders.push(FolderSlot {
-            host,
-            busy,
-            hints: feed.hints(),
-            in_place: AtomicBool::new(true),
-            taken: AtomicU64::new(0),
-            blocked: watch::Sender::new(None),
-        });
-        feeds.push(feed);
+        let slot = FolderSlot::new(Arc::new(folder.clone()), host, busy, feed.hints());
+        feeds.push((shared.add_folder(slot), feed));
     }
-    let claimed_once = hosts.iter().map(|_| AtomicBool::new(false)).collect();
-    let shared = Shared {
-        config: Arc::clone(config),
-        clock: setup.clock.clone(),
-        ledger: Arc::clone(&setup.ledger),
-        hosts,
-        folders,
-        notes,
-        results: std::sync::Mutex::new(Some(results)),
-        blocked: watch::Sender::new(None),
-        stopping: CancellationToken::new(),
-        cut: CancellationToken::new(),
-        tracker: TaskTracker::new(),
-        inspectors: Semaphore::new(INSPECTORS),
-        kept: Arc::new(Semaphore::new(KEPT_BYTES)),
-        open: AtomicU64::new(0),
-        counts: Counts::default(),
-        claimed_once,
-    };
     Ok((Arc::new(shared), feeds))
 }
 
@@ -276,8 +245,8 @@ fn own_places(config: &Config) -> Vec<PathBuf> {
 fn flows(config: &Config, shared: &Shared) -> Vec<Flow> {
     let flow = |slot: &HostSlot| {
         let host = config.hosts.get(&slot.name);
-        let ceiling = host.and_then(|host| host.max_parallel).or_else(|| slot.host.max_parallel());
+        let ceiling = host.and_then(|host| host.max_parallel).or_else(|| slot.host().max_parallel());
         Flow::new(ceiling.unwrap_or(config.pool.workers), host.and_then(|host| host.rate))
     };
-    shared.hosts.iter().map(flow).collect()
+    shared.hosts().iter().map(|(_, slot)| flow(slot)).collect()
 }

@@ -1,6 +1,6 @@
 //! The pool's loop: notes, questions and time go into the [`Scheduler`], its commands come out and are carried out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::control::{Request, Requests};
 use crate::host::Progress;
 use crate::job::{Job, JobId};
 use crate::ledger::{Durability, HostPause, Write};
-use crate::schedule::{Command, End, HostId, Input, Ready, Scheduler};
+use crate::schedule::{Choice, Command, End, HostId, Input, Ready, Scheduler};
 use crate::telemetry::{Event, Fields, emit};
 
 /// How often attempts are looked at while somebody waits for what they hold. Only then: an idle agent does not tick.
@@ -67,7 +67,7 @@ pub(super) struct Pool {
     pub(super) running: HashMap<JobId, Running>,
     /// Hosts that rest, for the word when they are back.
     pub(super) resting: HashMap<HostId, (Instant, WallTime, String)>,
-    scanned: Vec<bool>,
+    scanned: HashSet<FolderId>,
     pub(super) ready: bool,
     pub(super) stopping: bool,
     pub(super) started_at: WallTime,
@@ -84,7 +84,6 @@ impl Pool {
         gallery: Option<String>,
         once: bool,
     ) -> Self {
-        let scanned = vec![false; shared.folders.len()];
         let blocked = shared.blocked.subscribe();
         let started_at = shared.clock.now();
         Self {
@@ -96,7 +95,7 @@ impl Pool {
             queued: HashMap::new(),
             running: HashMap::new(),
             resting: HashMap::new(),
-            scanned,
+            scanned: HashSet::new(),
             ready: false,
             stopping: false,
             started_at,
@@ -109,10 +108,10 @@ impl Pool {
     pub(super) fn rest_as_before(&mut self, pauses: Vec<HostPause>) {
         let now = self.shared.clock.now();
         for pause in pauses {
-            let Some(host) = self.shared.hosts.iter().position(|slot| slot.name == pause.host) else { continue };
+            let Some(host) = self.shared.host_named(&pause.host) else { continue };
             let length = pause.until.since(now).min(pause.until.since(pause.since));
             if !length.is_zero() {
-                self.rest(HostId(host), &Rest { length, reason: pause.reason });
+                self.rest(host, &Rest { length, reason: pause.reason });
             }
         }
     }
@@ -149,7 +148,7 @@ impl Pool {
         self.stopping = true;
         self.shared.stopping.cancel();
         self.handle(Input::Stop);
-        let drain = self.shared.config.pool.drain;
+        let drain = self.shared.config().pool.drain;
         emit(
             Event::AgentStopping,
             &Fields::default(),
@@ -211,7 +210,7 @@ impl Pool {
                 self.handle(Input::Recorded(job));
             }
             Note::Scanned(folder) => {
-                self.scanned[folder.0] = true;
+                self.scanned.insert(folder);
                 self.perhaps_ready();
             }
             Note::Checkpoint => {}
@@ -219,10 +218,10 @@ impl Pool {
     }
 
     fn arrived(&mut self, queued: Queued) {
-        let host = self.shared.folders[queued.folder.0].host;
-        let dedupe = self.shared.config.folders[queued.folder.0].dedupe;
+        let slot = self.shared.slot(queued.folder);
+        let (host, dedupe) = (slot.host(), slot.config().dedupe);
         let content = queued.job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
-        let ready = Ready { job: queued.job.id, host, content };
+        let ready = Ready { job: queued.job.id, hosts: Arc::new([host]), choice: Choice::First, content };
         self.queued.insert(ready.job, queued);
         self.handle(Input::Ready(ready));
     }
@@ -293,13 +292,13 @@ impl Pool {
     fn handle(&mut self, input: Input) {
         for command in self.scheduler.handle(Instant::now(), input) {
             match command {
-                Command::Start { job, worker } => self.start(job, worker),
+                Command::Start { job, host, worker } => self.start(job, host, worker),
                 Command::QueueFilling { depth } => emit(
                     Event::QueueFilling,
                     &Fields { queue_depth: Some(depth), ..Fields::default() },
                     format_args!(
                         "{depth} files wait for a worker; the rest of the backlog waits on disk (queue_warn = {})",
-                        self.shared.config.pool.queue_warn
+                        self.shared.config().pool.queue_warn
                     ),
                 ),
                 Command::QueueDrained { depth } => emit(
@@ -319,9 +318,8 @@ impl Pool {
         }
     }
 
-    fn start(&mut self, id: JobId, worker: usize) {
+    fn start(&mut self, id: JobId, host: HostId, worker: usize) {
         let Some(Queued { job, folder, content, .. }) = self.queued.remove(&id) else { return };
-        let host = self.shared.folders[folder.0].host;
         let progress = Arc::new(Progress::new());
         self.running.insert(id, Running { name: job.name.clone(), host, progress: Arc::clone(&progress) });
         let attempt = Attempt { job: *job, folder, host, worker, progress, content };
@@ -339,8 +337,8 @@ impl Pool {
                 });
             }
             Request::Rescan(reply) => {
-                for slot in &self.shared.folders {
-                    slot.hints.rescan();
+                for (_, slot) in self.shared.folders() {
+                    slot.hints().rescan();
                 }
                 let _ = reply.send(());
             }
@@ -358,21 +356,21 @@ impl Pool {
         emit(
             Event::AgentReady,
             &Fields::default(),
-            format_args!("ready: {} folders are watched", self.shared.folders.len()),
+            format_args!("ready: {} folders are watched", self.shared.folders().len()),
         );
     }
 
     /// Every folder was scanned once, or is not there.
     fn all_scanned(&self) -> bool {
-        self.scanned.iter().all(|scanned| *scanned)
+        self.shared.folders().iter().all(|(id, _)| self.scanned.contains(id))
     }
 
     /// Nothing is settling, queued, in flight or unrecorded, and nothing is due.
     fn is_drained(&self) -> bool {
         let now = self.shared.clock.now();
         self.all_scanned()
-            && self.shared.claimed_once.iter().all(|claimed| claimed.load(Ordering::Relaxed))
-            && self.shared.folders.iter().all(|slot| status::nothing_settles(slot, now, ONCE_PATIENCE))
+            && self.shared.hosts().iter().all(|(_, slot)| slot.claimed_once.load(Ordering::Relaxed))
+            && self.shared.folders().iter().all(|(_, slot)| status::nothing_settles(slot, now, ONCE_PATIENCE))
             // After the feeds: what they have handed over is counted here.
             && self.shared.open.load(Ordering::SeqCst) == 0
             && self.running.is_empty()

@@ -7,7 +7,7 @@
 //! Trouble with the ledger blocks everything until it is well again; trouble with one folder's manifest blocks that
 //! folder only, and its results, safe in the ledger, are tried again every [`AGAIN`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -111,25 +111,29 @@ fn changed(end: End) -> End {
 /// The blocking half: manifests and files.
 #[derive(Debug)]
 pub(super) struct Desk {
-    folders: Vec<Folder>,
-    manifests: Vec<Option<Manifest>>,
+    shared: Arc<Shared>,
+    /// The open ones, each with the path it was opened at.
+    manifests: HashMap<FolderId, (PathBuf, Manifest)>,
 }
 
 impl Desk {
-    pub(super) fn new(folders: Vec<Folder>) -> Self {
-        let manifests = folders.iter().map(|_| None).collect();
-        Self { folders, manifests }
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), manifests: HashMap::new() }
+    }
+
+    fn folder(&self, folder: FolderId) -> Arc<Folder> {
+        self.shared.folder(folder)
     }
 
     /// Opens the manifest of a folder and mends its last line. The folder must be there.
     pub(super) fn open(&mut self, folder: FolderId) -> std::io::Result<()> {
-        if self.manifests[folder.0].is_some() {
+        let config = self.folder(folder);
+        if self.manifests.get(&folder).is_some_and(|(path, _)| *path == config.manifest) {
             return Ok(());
         }
-        let config = &self.folders[folder.0];
         let (manifest, repaired) = Manifest::open(&config.manifest)?;
-        log_repair(config, &repaired);
-        self.manifests[folder.0] = Some(manifest);
+        log_repair(&config, &repaired);
+        self.manifests.insert(folder, (config.manifest.clone(), manifest));
         Ok(())
     }
 
@@ -150,8 +154,8 @@ impl Desk {
                     let superseded = self.supersede(folder, &recorded.job);
                     decided.writes.extend(superseded.into_iter().map(Write::Remove));
                     let target = self.target(folder, &recorded.job, found, &mut taken);
-                    let config = &self.folders[folder.0];
-                    let record = build_record(&recorded, seq, now, took, config, target.as_deref());
+                    let config = self.folder(folder);
+                    let record = build_record(&recorded, seq, now, took, &config, target.as_deref());
                     decided.entries.push(Entry {
                         job: Job { record: Some(record.json()), pending: true, ..recorded.job },
                         folder,
@@ -183,7 +187,7 @@ impl Desk {
     /// A file that was moved back by hand from `retry/` or `failed/` has left a sidecar there, and a job in the ledger:
     /// both are of the past now. Removes the sidecars and gives the jobs.
     fn supersede(&self, folder: FolderId, job: &Job) -> Vec<JobId> {
-        let config = &self.folders[folder.0];
+        let config = self.folder(folder);
         let left_behind = |dir: &PathBuf| {
             let place = dir.join(&job.name);
             let record = sidecar::read(&place)?;
@@ -199,7 +203,7 @@ impl Desk {
 
     /// Where the file of a job goes, if it is still there and goes anywhere.
     fn target(&self, folder: FolderId, job: &Job, found: Found, taken: &mut HashSet<PathBuf>) -> Option<PathBuf> {
-        let config = &self.folders[folder.0];
+        let config = self.folder(folder);
         let dir = match job.stage {
             Stage::Uploaded | Stage::Done if config.after == After::Move => &config.done,
             Stage::Cooling => &config.retry,
@@ -239,7 +243,7 @@ impl Desk {
 
     fn write_folder_lines(&mut self, folder: FolderId, entries: &mut [&mut Entry]) -> std::io::Result<()> {
         self.open(folder)?;
-        let path = self.folders[folder.0].manifest.clone();
+        let path = self.folder(folder).manifest.clone();
         let mut lines = Vec::with_capacity(entries.len());
         for entry in entries.iter().filter(|entry| entry.wants_line) {
             let written =
@@ -248,7 +252,7 @@ impl Desk {
                 lines.push(entry.record.line());
             }
         }
-        let Some(manifest) = &mut self.manifests[folder.0] else { return Ok(()) };
+        let Some((_, manifest)) = self.manifests.get_mut(&folder) else { return Ok(()) };
         manifest.append(&lines).map_err(|error| error.source)?;
         manifest.sync()
     }
@@ -271,7 +275,7 @@ impl Desk {
     }
 
     fn shelve_one(&self, entry: &mut Entry) {
-        let config = &self.folders[entry.folder.0];
+        let config = self.folder(entry.folder);
         let target = entry.target.clone();
         let keeps = config.after == After::Keep && matches!(entry.job.stage, Stage::Uploaded);
         let beside = if keeps { Some(entry.from.clone()) } else { target.clone() };
@@ -294,17 +298,18 @@ impl Desk {
     }
 
     fn move_file(&self, entry: &mut Entry, mut target: PathBuf) {
+        let config = self.folder(entry.folder);
         let dir = match entry.job.stage {
-            Stage::Cooling => &self.folders[entry.folder.0].retry,
-            Stage::Failed => &self.folders[entry.folder.0].failed,
-            _ => &self.folders[entry.folder.0].done,
+            Stage::Cooling => &config.retry,
+            Stage::Failed => &config.failed,
+            _ => &config.done,
         };
         let mut result = shelf::move_file(&entry.from, &target);
         if matches!(result, Err(ShelfError::Taken { .. })) {
             // Somebody took the name since it was chosen: the sidecar and the ledger tell the new one.
             let _ = sidecar::remove_if_of(&target, entry.job.id);
             if let Ok(free) = shelf::free_name(dir, &entry.job.name, &HashSet::new()) {
-                entry.record = entry.record.clone().with_move(&self.folders[entry.folder.0].path, &free);
+                entry.record = entry.record.clone().with_move(&config.path, &free);
                 let _ = sidecar::write(&free, &entry.record);
                 result = shelf::move_file(&entry.from, &free);
                 target = free;
@@ -384,7 +389,7 @@ impl Recorder {
         if finished.is_empty() {
             return;
         }
-        let (now, seq, cooldown) = (self.shared.clock.now(), self.seq, self.shared.config.cooldown.clone());
+        let (now, seq, cooldown) = (self.shared.clock.now(), self.seq, self.shared.config().cooldown.clone());
         let decided = self.at_the_desk(move |desk| desk.decide(finished, now, seq, &cooldown)).await;
         self.seq = decided.entries.iter().map(|entry| entry.record.seq).max().unwrap_or(seq);
         let mut writes = decided.writes;
@@ -430,9 +435,10 @@ impl Recorder {
         }
         self.shared.write(writes, Durability::Process).await;
         for entry in done {
-            log_recorded(&self.shared.config.folders[entry.folder.0], &entry);
+            let slot = self.shared.slot(entry.folder);
+            log_recorded(&slot.config(), &entry);
             if entry.job.path == entry.from {
-                self.shared.folders[entry.folder.0].in_place.store(true, Ordering::Relaxed);
+                slot.in_place.store(true, Ordering::Relaxed);
             }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
@@ -444,10 +450,10 @@ impl Recorder {
     }
 
     async fn release(&self, job: JobId, folder: FolderId, path: &Path, look_again: bool) {
-        let slot = &self.shared.folders[folder.0];
+        let slot = self.shared.slot(folder);
         slot.busy.remove(path);
         if look_again {
-            slot.hints.hint(path.to_path_buf());
+            slot.hints().hint(path.to_path_buf());
         }
         // The pool ends before the recorder does: nobody to tell then.
         let _ = self.shared.notes.send(Note::Recorded(job)).await;

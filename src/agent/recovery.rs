@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::AgentError;
 use super::recorder::{Desk, Entry, Finished};
-use super::shared::{FolderId, Shared};
+use super::shared::Shared;
 use super::verdict::End;
 use crate::config::{After, Folder};
 use crate::job::{Event as JobEvent, Job, JobId, Outcome, Stage};
@@ -65,8 +65,8 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
         }
         shared.write(writes, Durability::Process).await;
     }
-    for (config, slot) in shared.config.folders.iter().zip(&shared.folders) {
-        slot.in_place.store(any_in_place(shared, config).await?, Ordering::Relaxed);
+    for (_, slot) in shared.folders() {
+        slot.in_place.store(any_in_place(shared, &slot.config()).await?, Ordering::Relaxed);
     }
     let seq = shared.ledger.last_seq().await?;
     let pauses = shared.ledger.pauses().await?;
@@ -99,11 +99,12 @@ async fn any_in_place(shared: &Shared, folder: &Folder) -> Result<bool, AgentErr
 
 /// Opens the manifests of the folders that are there, which mends torn last lines.
 async fn open_manifests(shared: &Shared, mut desk: Desk) -> Desk {
-    let folders: Vec<_> = shared.config.folders.clone();
+    let folders = shared.folders();
     let opened = tokio::task::spawn_blocking(move || {
-        for (index, folder) in folders.iter().enumerate() {
+        for (id, slot) in folders {
+            let folder = slot.config();
             if folder.manifest.exists()
-                && let Err(error) = desk.open(FolderId(index))
+                && let Err(error) = desk.open(id)
             {
                 trouble(&format!("{} cannot be opened for now", shown(&folder.manifest)), &error);
             }
@@ -143,8 +144,9 @@ fn finish_later(shared: &Shared, job: Job) -> Option<Unfinished> {
             return None;
         }
     };
-    let config = &shared.config.folders[folder.0];
-    shared.folders[folder.0].busy.insert(job.path.clone());
+    let slot = shared.slot(folder);
+    let config = slot.config();
+    slot.busy.insert(job.path.clone());
     shared.open.fetch_add(1, Ordering::Relaxed);
     let took = Duration::from_millis(record.duration_ms);
     if record.seq == 0 {
@@ -177,8 +179,9 @@ fn finish_later(shared: &Shared, job: Job) -> Option<Unfinished> {
 /// Fills an empty ledger from the manifests of all folders that are there. Until that is done nothing may be sent: a
 /// manifest that cannot be read is an error, not an empty one.
 async fn rebuild_ledger(shared: &Arc<Shared>) -> Result<(), AgentError> {
-    for config in &shared.config.folders {
-        let (folder, into) = (config.clone(), Arc::clone(shared));
+    for (_, slot) in shared.folders() {
+        let config = slot.config();
+        let (folder, into) = (Arc::clone(&config), Arc::clone(shared));
         let runtime = tokio::runtime::Handle::current();
         let read = tokio::task::spawn_blocking(move || rebuild_folder(&folder, &into, &runtime)).await;
         let unreadable = |source| AgentError::Manifest { path: config.manifest.clone(), source };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::recorder::Finished;
 use crate::clock::{Clock, WallTime};
-use crate::config::Config;
+use crate::config::{Config, Folder};
 use crate::host::Host;
 use crate::job::{ErrorClass, Failure, Job, JobId};
 use crate::ledger::{Durability, Ledger, Write};
@@ -28,13 +28,18 @@ pub(super) const NOTES: usize = 256;
 /// room again, seldom enough that a full disk is not hammered.
 const LEDGER_AGAIN: Duration = Duration::from_secs(1);
 
+/// How many files are looked at at the same time: hashing is bound by the disk and by two or four cores, and the network
+/// needs its share of them.
+const INSPECTORS: usize = 4;
+
 /// How many bytes of queued files are kept in memory in all: enough that workers on a fast network find their next files
 /// read, little against the limits of a small server.
-pub(super) const KEPT_BYTES: usize = 16 << 20;
+const KEPT_BYTES: usize = 16 << 20;
 
-/// Which drop folder: an index into [`Config::folders`].
+/// Which drop folder: for as long as the agent runs, whatever becomes of the configuration. [`Shared::folder`] knows how it
+/// is configured now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct FolderId(pub(super) usize);
+pub(super) struct FolderId(usize);
 
 /// What a task tells the pool.
 #[derive(Debug)]
@@ -77,7 +82,8 @@ pub(super) struct Rest {
 /// A host and what belongs to it.
 pub(super) struct HostSlot {
     pub(super) name: String,
-    pub(super) host: Arc<dyn Host>,
+    /// Replaced when it is configured anew; an attempt keeps the one that it began with.
+    host: RwLock<Arc<dyn Host>>,
     /// Its places in the queue.
     pub(super) room: Arc<Semaphore>,
     /// Something of it may be due.
@@ -86,13 +92,35 @@ pub(super) struct HostSlot {
     pub(super) last_success: Mutex<Option<WallTime>>,
     pub(super) last_error: Mutex<Option<String>>,
     pub(super) unknown_outcomes: AtomicU64,
+    /// Its due jobs were looked for at least once.
+    pub(super) claimed_once: AtomicBool,
+}
+
+impl HostSlot {
+    pub(super) fn new(name: String, host: Arc<dyn Host>, room: usize) -> Self {
+        Self {
+            name,
+            host: RwLock::new(host),
+            room: Arc::new(Semaphore::new(room)),
+            due: Notify::new(),
+            next_due: Mutex::default(),
+            last_success: Mutex::default(),
+            last_error: Mutex::default(),
+            unknown_outcomes: AtomicU64::new(0),
+            claimed_once: AtomicBool::new(false),
+        }
+    }
+
+    /// The host as it is configured now.
+    pub(super) fn host(&self) -> Arc<dyn Host> {
+        Arc::clone(&self.host.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A drop folder and what belongs to it.
 pub(super) struct FolderSlot {
-    pub(super) host: HostId,
+    wiring: RwLock<Wiring>,
     pub(super) busy: Busy,
-    pub(super) hints: Hints,
     /// Files of jobs may lie in the drop folder itself: kept ones, and those that could not be moved. Only then a settled
     /// file can belong to a known job and the ledger has to be asked.
     pub(super) in_place: AtomicBool,
@@ -100,6 +128,45 @@ pub(super) struct FolderSlot {
     pub(super) taken: AtomicU64,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
+}
+
+/// What of a drop folder changes with the configuration.
+#[derive(Clone)]
+struct Wiring {
+    config: Arc<Folder>,
+    host: HostId,
+    hints: Hints,
+}
+
+impl FolderSlot {
+    pub(super) fn new(config: Arc<Folder>, host: HostId, busy: Busy, hints: Hints) -> Self {
+        Self {
+            wiring: RwLock::new(Wiring { config, host, hints }),
+            busy,
+            in_place: AtomicBool::new(true),
+            taken: AtomicU64::new(0),
+            blocked: watch::Sender::new(None),
+        }
+    }
+
+    fn wiring(&self) -> Wiring {
+        self.wiring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How it is configured now.
+    pub(super) fn config(&self) -> Arc<Folder> {
+        self.wiring().config
+    }
+
+    /// The host its images go to now.
+    pub(super) fn host(&self) -> HostId {
+        self.wiring().host
+    }
+
+    /// The ear of its feed.
+    pub(super) fn hints(&self) -> Hints {
+        self.wiring().hints
+    }
 }
 
 /// Counts of outcomes since the start.
@@ -112,11 +179,13 @@ pub(super) struct Counts {
 
 /// What the tasks share.
 pub(super) struct Shared {
-    pub(super) config: Arc<Config>,
+    config: RwLock<Arc<Config>>,
     pub(super) clock: Clock,
     pub(super) ledger: Arc<dyn Ledger>,
-    pub(super) hosts: Vec<HostSlot>,
-    pub(super) folders: Vec<FolderSlot>,
+    /// By [`HostId`]; only ever grows.
+    hosts: RwLock<Vec<Arc<HostSlot>>>,
+    /// By [`FolderId`]; only ever grows.
+    folders: RwLock<Vec<Arc<FolderSlot>>>,
     pub(super) notes: mpsc::Sender<Note>,
     pub(super) results: Mutex<Option<mpsc::Sender<Finished>>>,
     /// Why nothing is sent at the moment: the ledger cannot be written.
@@ -133,7 +202,6 @@ pub(super) struct Shared {
     /// Files between settling and record.
     pub(super) open: AtomicU64,
     pub(super) counts: Counts,
-    pub(super) claimed_once: Vec<AtomicBool>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -142,13 +210,87 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// What an agent is told to work with, once.
+pub(super) struct Means {
+    pub(super) config: Arc<Config>,
+    pub(super) clock: Clock,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) notes: mpsc::Sender<Note>,
+    pub(super) results: mpsc::Sender<Finished>,
+}
+
 impl Shared {
-    pub(super) fn host(&self, id: HostId) -> &HostSlot {
-        &self.hosts[id.0]
+    /// Without hosts and folders yet.
+    pub(super) fn new(means: Means) -> Self {
+        Self {
+            config: RwLock::new(means.config),
+            clock: means.clock,
+            ledger: means.ledger,
+            hosts: RwLock::default(),
+            folders: RwLock::default(),
+            notes: means.notes,
+            results: Mutex::new(Some(means.results)),
+            blocked: watch::Sender::new(None),
+            stopping: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            inspectors: Semaphore::new(INSPECTORS),
+            kept: Arc::new(Semaphore::new(KEPT_BYTES)),
+            open: AtomicU64::new(0),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The configuration as it is now. It may be another one at the next call: what belongs together is taken from one.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn add_host(&self, slot: HostSlot) -> HostId {
+        let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        hosts.push(Arc::new(slot));
+        HostId(hosts.len() - 1)
+    }
+
+    pub(super) fn add_folder(&self, slot: FolderSlot) -> FolderId {
+        let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
+        folders.push(Arc::new(slot));
+        FolderId(folders.len() - 1)
+    }
+
+    pub(super) fn host(&self, id: HostId) -> Arc<HostSlot> {
+        Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner)[id.0])
+    }
+
+    /// The host of this name.
+    pub(super) fn host_named(&self, name: &str) -> Option<HostId> {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().position(|slot| slot.name == name).map(HostId)
+    }
+
+    /// Every host.
+    pub(super) fn hosts(&self) -> Vec<(HostId, Arc<HostSlot>)> {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().enumerate().map(|(index, slot)| (HostId(index), Arc::clone(slot))).collect()
+    }
+
+    pub(super) fn slot(&self, id: FolderId) -> Arc<FolderSlot> {
+        Arc::clone(&self.folders.read().unwrap_or_else(PoisonError::into_inner)[id.0])
+    }
+
+    /// How this folder is configured now.
+    pub(super) fn folder(&self, id: FolderId) -> Arc<Folder> {
+        self.slot(id).config()
+    }
+
+    /// Every drop folder.
+    pub(super) fn folders(&self) -> Vec<(FolderId, Arc<FolderSlot>)> {
+        let folders = self.folders.read().unwrap_or_else(PoisonError::into_inner);
+        folders.iter().enumerate().map(|(index, slot)| (FolderId(index), Arc::clone(slot))).collect()
     }
 
     pub(super) fn folder_of(&self, path: &Path) -> Option<FolderId> {
-        self.config.folders.iter().position(|folder| folder.path == path).map(FolderId)
+        self.folders().into_iter().find(|(_, slot)| slot.config().path == path).map(|(id, _)| id)
     }
 
     /// The way to the recorder; `None` once the agent is past its last result.
@@ -190,7 +332,7 @@ impl Shared {
                 &Fields::default(),
                 format_args!(
                     "nothing is sent until results can be recorded again: {reason}; check free space and permissions of {}",
-                    self.config.ledger.display()
+                    self.config().ledger.display()
                 ),
             );
         }
@@ -204,8 +346,9 @@ impl Shared {
 
     /// Nothing is taken from this folder until its manifest can be written.
     pub(super) fn block_folder(&self, folder: FolderId, reason: &str) {
-        let config = &self.config.folders[folder.0];
-        if self.folders[folder.0].blocked.send_replace(Some(reason.to_owned())).is_none() {
+        let slot = self.slot(folder);
+        let config = slot.config();
+        if slot.blocked.send_replace(Some(reason.to_owned())).is_none() {
             emit(
                 Event::DiskBlocked,
                 &Fields { folder: Some(&config.path), ..Fields::default() },
@@ -219,9 +362,9 @@ impl Shared {
     }
 
     pub(super) fn unblock_folder(&self, folder: FolderId) {
-        let blocked = &self.folders[folder.0].blocked;
-        if blocked.borrow().is_some() && blocked.send_replace(None).is_some() {
-            let path = &self.config.folders[folder.0].path;
+        let slot = self.slot(folder);
+        if slot.blocked.borrow().is_some() && slot.blocked.send_replace(None).is_some() {
+            let path = &slot.config().path;
             emit(
                 Event::DiskOk,
                 &Fields { folder: Some(path), ..Fields::default() },
@@ -232,7 +375,7 @@ impl Shared {
 
     /// Something may be due: a cooldown was written or a retry asked for.
     pub(super) fn wake_claimers(&self) {
-        for slot in &self.hosts {
+        for (_, slot) in self.hosts() {
             slot.due.notify_one();
         }
     }
@@ -248,7 +391,7 @@ impl Shared {
 
     /// What `status` shows of a host's last outcomes.
     pub(super) fn note_outcome(&self, job: &Job, failure: Option<&Failure>) {
-        let Some(slot) = self.hosts.iter().find(|slot| slot.name == job.host) else { return };
+        let Some(slot) = self.host_named(&job.host).map(|id| self.host(id)) else { return };
         match failure {
             None => *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now()),
             // No fault of the host.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::pool::Pool;
-use super::shared::{FolderId, FolderSlot, Shared};
+use super::shared::{FolderId, FolderSlot, HostSlot, Shared};
 use crate::clock::WallTime;
 use crate::control::model::{AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, Status};
 use crate::control::{Retried, RetryWhat};
@@ -24,7 +24,7 @@ const PAGE: usize = 256;
 
 /// No file changed within `patience` and is still incomplete, and none is on its way from the feed.
 pub(super) fn nothing_settles(slot: &FolderSlot, now: WallTime, patience: Duration) -> bool {
-    let feed = slot.hints.status();
+    let feed = slot.hints().status();
     feed.settling.iter().all(|file| now.since(file.last_change) > patience)
         && feed.offered == slot.taken.load(Ordering::SeqCst)
 }
@@ -69,6 +69,7 @@ fn snapshot(pool: &Pool) -> Status {
         (false, true) => "ready",
         (false, false) => "starting",
     };
+    let config = shared.config();
     let in_flight = pool.scheduler.in_flight();
     let busy = pool.scheduler.busy();
     Status {
@@ -77,29 +78,27 @@ fn snapshot(pool: &Pool) -> Status {
         state: state.to_owned(),
         started_at: pool.started_at,
         now: shared.clock.now(),
-        config: shared.config.file.clone(),
+        config: config.file.clone(),
         gallery: pool.gallery.clone(),
         blocked: shared.blocked.borrow().clone(),
         pool: PoolStatus {
-            workers: shared.config.pool.workers,
+            workers: config.pool.workers,
             busy,
             parked: in_flight.saturating_sub(busy),
-            queue: shared.config.pool.queue,
+            queue: config.pool.queue,
             queue_depth: pool.scheduler.depth(),
             oldest_queued_at: pool.oldest_queued_at(),
         },
-        folders: (0..shared.folders.len()).map(|index| folder_status(pool, index)).collect(),
-        hosts: (0..shared.hosts.len()).map(|index| host_status(pool, HostId(index))).collect(),
+        folders: shared.folders().iter().map(|(id, slot)| folder_status(pool, *id, slot)).collect(),
+        hosts: shared.hosts().iter().map(|(id, slot)| host_status(pool, *id, slot)).collect(),
         attempts: attempts(pool),
     }
 }
 
-fn folder_status(pool: &Pool, index: usize) -> FolderStatus {
-    let shared = &pool.shared;
-    let (waiting, oldest) = pool.fresh_of(FolderId(index));
-    let config = &shared.config.folders[index];
-    let slot = &shared.folders[index];
-    let feed = slot.hints.status();
+fn folder_status(pool: &Pool, id: FolderId, slot: &FolderSlot) -> FolderStatus {
+    let (waiting, oldest) = pool.fresh_of(id);
+    let config = slot.config();
+    let feed = slot.hints().status();
     let blocked = slot.blocked.borrow().as_ref().map(|why| format!("its manifest cannot be written: {why}"));
     FolderStatus {
         path: config.path.clone(),
@@ -118,8 +117,7 @@ fn folder_status(pool: &Pool, index: usize) -> FolderStatus {
     }
 }
 
-fn host_status(pool: &Pool, id: HostId) -> HostStatus {
-    let slot = pool.shared.host(id);
+fn host_status(pool: &Pool, id: HostId, slot: &HostSlot) -> HostStatus {
     let view = pool.scheduler.view(Instant::now(), id);
     let rest = pool.resting.get(&id);
     HostStatus {
@@ -193,7 +191,8 @@ async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
     if let Ok(Some(job)) = shared.ledger.at_path(path.to_path_buf()).await {
         return Some(job);
     }
-    let folder = shared.config.folders.iter().find(|folder| path.starts_with(&folder.path))?;
+    let folders = shared.folders();
+    let folder = folders.iter().map(|(_, slot)| slot.config()).find(|folder| path.starts_with(&folder.path))?;
     let name = path.strip_prefix(&folder.path).ok()?;
     let places: [PathBuf; 2] = [folder.retry.join(name), folder.failed.join(name)];
     for place in places {

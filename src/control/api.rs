@@ -95,7 +95,7 @@ pub struct JobView {
     pub queued_at: WallTime,
     /// Not to be tried before.
     pub not_before: Option<WallTime>,
-    /// Its last manifest line, without `delete_url`.
+    /// Its last manifest line, without what deletes the image.
     pub record: Option<Value>,
 }
 
@@ -104,6 +104,7 @@ impl From<&Job> for JobView {
         let record = job.record.as_deref().and_then(|line| serde_json::from_str(line).ok()).map(|mut record: Value| {
             if let Some(fields) = record.as_object_mut() {
                 fields.remove("delete_url");
+                fields.remove("delete_token");
             }
             record
         });

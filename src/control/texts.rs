@@ -88,7 +88,13 @@ mod tests {
     use super::*;
 
     fn links(url: &str, thumb: Option<&str>) -> Links {
-        Links { url: url.into(), thumb: thumb.map(Into::into), image: None, delete_url: Some("https://x/del".into()) }
+        Links {
+            url: url.into(),
+            thumb: thumb.map(Into::into),
+            image: None,
+            delete_url: Some("https://x/del".into()),
+            ..Links::default()
+        }
     }
 
     #[test]

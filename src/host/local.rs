@@ -242,7 +242,7 @@ impl LocalHost {
         let base = &self.site.base_url;
         let image = format!("{base}/i/{}", StoredName::of(&upload.image));
         let thumb = self.site.store.thumb(&upload.image).await.map(|name| format!("{base}/t/{name}"));
-        Ok(Links { url: image.clone(), thumb, image: Some(image), delete_url: None })
+        Ok(Links { url: image.clone(), thumb, image: Some(image), ..Links::default() })
     }
 }
 

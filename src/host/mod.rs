@@ -20,10 +20,12 @@ pub mod source;
 pub mod thumb;
 mod verdict;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
@@ -36,6 +38,12 @@ pub use source::Source;
 
 /// The future of one upload. Dropping it closes its connections.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Links, Failure>> + Send + 'a>>;
+
+/// The future of a request that has no result but its success. Dropping it closes its connections.
+pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+
+/// The future of a request about a gallery. Dropping it closes its connections.
+pub type Making<'a> = Pin<Box<dyn Future<Output = Result<Gallery, Failure>> + Send + 'a>>;
 
 /// A named destination.
 pub trait Host: Send + Sync + 'static {
@@ -53,6 +61,55 @@ pub trait Host: Send + Sync + 'static {
     /// Sends one file. Ends by itself before `upload.deadline` if it can say more about the failure than the deadline
     /// could; the caller drops it at the deadline in any case.
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a>;
+
+    /// What it can do with galleries; `None` when it has none.
+    fn galleries(&self) -> Option<&dyn Galleries> {
+        None
+    }
+
+    /// Deletes what was uploaded, by what [`Links`] keep for that; `None` when it cannot. What is gone already counts as
+    /// deleted.
+    fn delete<'a>(&'a self, _uploaded: &'a Links, _deadline: Instant) -> Option<Doing<'a>> {
+        None
+    }
+}
+
+/// Galleries of one host: made before the first image, filled by [`Upload::gallery`], finished after the last.
+pub trait Galleries: Send + Sync {
+    /// Makes one called `name`; the host's own rules for names are applied to it.
+    fn create<'a>(&'a self, name: &'a str, deadline: Instant) -> Making<'a>;
+
+    /// After the last image: makes the gallery visible where a host wants that, and adds `images` where albums are made
+    /// of finished images. May be repeated when images have come late; gives the gallery as it is then.
+    fn finish<'a>(&'a self, gallery: &'a Gallery, images: &'a [Links], deadline: Instant) -> Making<'a>;
+}
+
+/// A gallery on a host, as the host knows it. Serialisable: it outlives the agent.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gallery {
+    /// The host's id for it; empty while the host has none.
+    pub id: String,
+    /// What uploads into it need besides the id. Never shown.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// Its page, once it is known.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// What it was called when it was made.
+    #[serde(default)]
+    pub name: String,
+}
+
+impl fmt::Debug for Gallery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = self.secret.as_ref().map(|_| "[REDACTED]");
+        f.debug_struct("Gallery")
+            .field("id", &self.id)
+            .field("secret", &secret)
+            .field("url", &self.url)
+            .field("name", &self.name)
+            .finish()
+    }
 }
 
 /// One file to send.
@@ -68,4 +125,6 @@ pub struct Upload {
     pub progress: Arc<Progress>,
     /// The attempt ends here: no retry is begun that could not end before.
     pub deadline: Instant,
+    /// The gallery it belongs to, made by the same host's [`Galleries`].
+    pub gallery: Option<Gallery>,
 }

@@ -67,6 +67,7 @@ impl Judge<'_> {
             thumb: optional(&spec.thumb),
             image: optional(&spec.image),
             delete_url: optional(&spec.delete_url),
+            delete_token: None,
             url,
         };
         let fake = |text: &String| spec.fake.as_ref().is_some_and(|fake| fake.is_match(text));

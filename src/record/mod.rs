@@ -55,6 +55,9 @@ pub struct Record {
     pub image: Option<String>,
     /// Opening it deletes the image.
     pub delete_url: Option<String>,
+    /// What the host's delete request needs, on hosts that delete by request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_token: Option<String>,
     /// The sub-folder as an album.
     pub album: Option<String>,
     /// The album's page.
@@ -184,6 +187,7 @@ impl Record {
             thumb: None,
             image: None,
             delete_url: None,
+            delete_token: None,
             album: None,
             album_url: None,
             bytes: job.fingerprint.len,
@@ -206,6 +210,7 @@ impl Record {
         self.thumb = links.thumb;
         self.image = links.image;
         self.delete_url = links.delete_url;
+        self.delete_token = links.delete_token;
         self
     }
 
@@ -258,8 +263,13 @@ impl Record {
     #[must_use]
     pub fn links(&self) -> Option<Links> {
         let url = self.url.clone()?;
-        let (thumb, image, delete_url) = (self.thumb.clone(), self.image.clone(), self.delete_url.clone());
-        Some(Links { url, thumb, image, delete_url })
+        Some(Links {
+            url,
+            thumb: self.thumb.clone(),
+            image: self.image.clone(),
+            delete_url: self.delete_url.clone(),
+            delete_token: self.delete_token.clone(),
+        })
     }
 
     /// The exact name relative to the drop folder; `None` if it would lead out of it.

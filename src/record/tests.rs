@@ -34,6 +34,7 @@ pub(super) fn uploaded(seq: u64) -> Record {
         thumb: Some("https://img.example/t".to_owned()),
         image: None,
         delete_url: Some("https://img.example/delete-me".to_owned()),
+        delete_token: None,
     };
     let job = Job { id: JobId::generate(), ..job() };
     Record::of(&job, seq, WallTime::from_millis(1_795_435_200_123), Status::Uploaded)

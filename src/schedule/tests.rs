@@ -15,11 +15,21 @@ fn pool(workers: usize, hosts: usize) -> Scheduler {
 }
 
 fn ready(host: usize) -> Ready {
-    Ready { job: JobId::generate(), host: HostId(host), content: None }
+    ready_for(&[host], Choice::First)
+}
+
+fn ready_for(hosts: &[usize], choice: Choice) -> Ready {
+    let hosts = hosts.iter().copied().map(HostId).collect();
+    Ready { job: JobId::generate(), hosts, choice, content: None }
 }
 
 fn starts(commands: &[Command]) -> Vec<JobId> {
     commands.iter().filter_map(|c| if let Command::Start { job, .. } = c { Some(*job) } else { None }).collect()
+}
+
+/// The hosts that were given a job.
+fn hosts_started(commands: &[Command]) -> Vec<usize> {
+    commands.iter().filter_map(|c| if let Command::Start { host, .. } = c { Some(host.0) } else { None }).collect()
 }
 
 #[test]
@@ -27,10 +37,11 @@ fn a_job_starts_at_once_when_a_worker_is_free_and_waits_when_none_is() {
     let now = Instant::now();
     let mut pool = pool(1, 1);
     let (a, b) = (ready(0), ready(0));
-    assert_eq!(pool.handle(now, Input::Ready(a)), [Command::Start { job: a.job, worker: 1 }]);
-    assert_eq!(pool.handle(now, Input::Ready(b)), []);
+    let start = |ready: &Ready| [Command::Start { job: ready.job, host: HostId(0), worker: 1 }];
+    assert_eq!(pool.handle(now, Input::Ready(a.clone())), start(&a));
+    assert_eq!(pool.handle(now, Input::Ready(b.clone())), []);
     let commands = pool.handle(now, Input::Ended { job: a.job, end: End::Other });
-    assert_eq!(commands, [Command::Start { job: b.job, worker: 1 }]);
+    assert_eq!(commands, start(&b));
 }
 
 #[test]
@@ -38,17 +49,17 @@ fn hosts_take_turns() {
     let now = Instant::now();
     let mut pool = pool(1, 3);
     let blocker = ready(0);
-    let _ = pool.handle(now, Input::Ready(blocker));
+    let _ = pool.handle(now, Input::Ready(blocker.clone()));
     let jobs: Vec<Ready> = [0, 0, 1, 1, 2, 2].map(ready).to_vec();
     for job in &jobs {
-        let _ = pool.handle(now, Input::Ready(*job));
+        let _ = pool.handle(now, Input::Ready(job.clone()));
     }
     let mut order = Vec::new();
     let mut running = blocker.job;
     for _ in 0..6 {
         let started = starts(&pool.handle(now, Input::Ended { job: running, end: End::Succeeded }));
         running = started[0];
-        order.push(jobs.iter().find(|j| j.job == running).expect("ours").host.0);
+        order.push(jobs.iter().find(|j| j.job == running).expect("ours").hosts[0].0);
     }
     assert_eq!(order, [1, 2, 0, 1, 2, 0]);
 }
@@ -60,9 +71,9 @@ fn a_twin_waits_until_the_first_is_on_record() {
     let content = Some(ContentHash([7; 32]));
     let (a, b) = (Ready { content, ..ready(0) }, Ready { content, ..ready(0) });
     let other = ready(0);
-    let _ = pool.handle(now, Input::Ready(a));
-    assert_eq!(pool.handle(now, Input::Ready(b)), []);
-    assert_eq!(starts(&pool.handle(now, Input::Ready(other))), [other.job], "others pass the twin");
+    let _ = pool.handle(now, Input::Ready(a.clone()));
+    assert_eq!(pool.handle(now, Input::Ready(b.clone())), []);
+    assert_eq!(starts(&pool.handle(now, Input::Ready(other.clone()))), [other.job], "others pass the twin");
     assert_eq!(pool.handle(now, Input::Ended { job: a.job, end: End::Other }), []);
     assert_eq!(starts(&pool.handle(now, Input::Recorded(a.job))), [b.job]);
 }
@@ -114,6 +125,86 @@ fn nothing_starts_while_results_cannot_be_recorded_or_after_stop() {
     assert_eq!(pool.handle(now, Input::Ready(ready(0))), []);
 }
 
+/// Drops `count` jobs for these hosts into a pool with a worker for each, and gives the hosts that got them.
+fn given(pool: &mut Scheduler, now: Instant, count: usize, hosts: &[usize], choice: Choice) -> Vec<usize> {
+    let mut given = Vec::new();
+    for _ in 0..count {
+        given.extend(hosts_started(&pool.handle(now, Input::Ready(ready_for(hosts, choice)))));
+    }
+    given
+}
+
+#[test]
+fn r20_the_first_host_gets_everything_until_it_rests_and_again_afterwards() {
+    let now = Instant::now();
+    let mut pool = pool(8, 3);
+    assert_eq!(given(&mut pool, now, 1, &[1, 0, 2], Choice::First), [1]);
+    let waiting = ready_for(&[1, 0], Choice::First);
+    for _ in 0..2 {
+        let _ = pool.handle(now, Input::Ready(ready(1)));
+    }
+    assert_eq!(pool.handle(now, Input::Ready(waiting.clone())), [], "a full window is waited for");
+    let rest = Input::Rest { host: HostId(1), until: now + ms(900) };
+    let commands = pool.handle(now, rest);
+    assert_eq!(commands, [Command::Start { job: waiting.job, host: HostId(0), worker: 4 }], "a rest is not");
+    assert_eq!(given(&mut pool, now, 2, &[1, 2], Choice::First), [2, 2]);
+    assert_eq!(given(&mut pool, now, 1, &[1], Choice::First), [0; 0]);
+    assert_eq!(pool.depth(), 1);
+    let _ = pool.handle(now, Input::Ended { job: waiting.job, end: End::Other });
+    let _ = pool.handle(now, Input::Rest { host: HostId(0), until: now + ms(400) });
+    assert_eq!(given(&mut pool, now, 1, &[1, 0], Choice::First), [0; 0], "all rest");
+    assert_eq!(hosts_started(&pool.handle(now + ms(400), Input::Tick)), [0], "the first that is back");
+    let later = now + ms(900);
+    assert_eq!(hosts_started(&pool.handle(later, Input::Tick)), [0; 0], "the window is still full");
+}
+
+#[test]
+fn r20_round_robin_is_even_and_passes_over_who_cannot_take_it_now() {
+    let now = Instant::now();
+    let even = Choice::Even { group: 0 };
+    let mut pool = Scheduler::new(64, 50, (0..3).map(|_| Flow::new(64, None)).collect());
+    let mut count = [0_usize; 3];
+    let mut running = Vec::new();
+    for turn in 0..120 {
+        let rests = (40..80).contains(&turn);
+        if rests {
+            let _ = pool.handle(now, Input::Rest { host: HostId(2), until: now + ms(500) });
+        } else {
+            let _ = pool.handle(now, Input::Wake(HostId(2)));
+        }
+        let commands = pool.handle(now, Input::Ready(ready_for(&[0, 1, 2], even)));
+        let hosts = hosts_started(&commands);
+        assert_eq!(hosts.len(), 1, "there is always somebody");
+        assert!(!rests || hosts[0] != 2);
+        count[hosts[0]] += 1;
+        running.extend(starts(&commands));
+        let ended = Input::Ended { job: running.remove(0), end: End::Succeeded };
+        let _ = pool.handle(now, ended);
+        if turn == 39 {
+            assert!(count.iter().all(|count| (13..=14).contains(count)), "even: {count:?}");
+        }
+    }
+    assert!(count[0].abs_diff(count[1]) <= 1, "{count:?}");
+    let behind = 20 - usize::try_from(MOST_BEHIND).expect("small");
+    assert!(count[0] - count[2] >= behind, "what was missed is not made up for: {count:?}");
+}
+
+#[test]
+fn a_job_for_several_hosts_keeps_its_twins_away_from_all_of_them_until_it_is_on_record() {
+    let now = Instant::now();
+    let mut pool = pool(8, 2);
+    let content = Some(ContentHash([7; 32]));
+    let a = Ready { content, ..ready_for(&[0, 1], Choice::First) };
+    let b = Ready { content, ..ready_for(&[1], Choice::First) };
+    assert_eq!(hosts_started(&pool.handle(now, Input::Ready(a.clone()))), [0]);
+    assert_eq!(pool.handle(now, Input::Ready(b.clone())), []);
+    assert_eq!(starts(&pool.handle(now, Input::Ended { job: a.job, end: End::Succeeded })), []);
+    let next = Ready { hosts: Arc::new([HostId(1)]), ..a.clone() };
+    assert_eq!(starts(&pool.handle(now, Input::Ready(next))), [a.job], "its next host");
+    assert_eq!(starts(&pool.handle(now, Input::Ended { job: a.job, end: End::Succeeded })), []);
+    assert_eq!(starts(&pool.handle(now, Input::Recorded(a.job))), [b.job]);
+}
+
 /// A world of hosts in virtual time, each job taking `answer` or for ever. Every host always has jobs waiting.
 struct World {
     pool: Scheduler,
@@ -145,7 +236,7 @@ impl World {
     }
 
     fn input(&mut self, input: Input) {
-        let host_of_ready = if let Input::Ready(ready) = input { Some((ready.job, ready.host.0)) } else { None };
+        let host_of_ready = if let Input::Ready(ready) = &input { Some((ready.job, ready.hosts[0].0)) } else { None };
         if let Some((job, host)) = host_of_ready {
             self.running.insert(job, (host, self.now + Duration::from_secs(86_400)));
         }
@@ -226,11 +317,14 @@ proptest! {
         let (mut queued, mut running): (Vec<Ready>, Vec<Ready>) = (Vec::new(), Vec::new());
         for (kind, host, pick) in inputs {
             now += ms(pick as u64 * 10);
-            let chosen = (!running.is_empty()).then(|| running[pick % running.len()]);
+            let chosen = (!running.is_empty()).then(|| running[pick % running.len()].clone());
             let input = match (kind, chosen) {
                 (0..=2, _) => {
-                    let ready = Ready { content: (pick < 10).then_some(ContentHash([pick as u8; 32])), ..ready(host) };
-                    queued.push(ready);
+                    let hosts = [vec![host], vec![host, (host + 1) % 3], vec![2, 0, 1]];
+                    let choice = if pick % 2 == 0 { Choice::First } else { Choice::Even { group: pick % 4 } };
+                    let content = (pick < 10).then_some(ContentHash([pick as u8; 32]));
+                    let ready = Ready { content, ..ready_for(&hosts[pick % 3], choice) };
+                    queued.push(ready.clone());
                     Input::Ready(ready)
                 }
                 (3 | 4, Some(ready)) => {
@@ -250,7 +344,7 @@ proptest! {
             // `Recorded` above may have started a twin already; ask the pool itself.
             queued.retain(|r| {
                 let started = pool.attempts.contains_key(&r.job);
-                if started { running.push(*r); }
+                if started { running.push(r.clone()); }
                 !started
             });
             prop_assert!(pool.busy() <= 4);

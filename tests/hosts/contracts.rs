@@ -32,7 +32,7 @@ async fn exchange(recipe: &str, options: &[(&str, &str)], body: &str) -> (Reques
 
 fn links(url: &str, thumb: Option<&str>, image: Option<&str>, delete_url: Option<&str>) -> Links {
     let own = |text: Option<&str>| text.map(str::to_owned);
-    Links { url: url.into(), thumb: own(thumb), image: own(image), delete_url: own(delete_url) }
+    Links { url: url.into(), thumb: own(thumb), image: own(image), delete_url: own(delete_url), ..Links::default() }
 }
 
 #[tokio::test]

@@ -114,6 +114,7 @@ impl Image {
             image,
             progress: Arc::new(Progress::new()),
             deadline: Instant::now() + Duration::from_secs(180),
+            gallery: None,
         };
         Self { upload, bytes, path, _folder: folder }
     }
