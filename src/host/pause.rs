@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn r17_reset_headers_are_read_in_seconds_and_as_moments() {
-        let cases: [(&[(&str, &str)], bool, Option<u64>); 12] = [
+        type Case = (&'static [(&'static str, &'static str)], bool, Option<u64>);
+        let cases: [Case; 12] = [
             (&[("x-ratelimit-reset", "30")], false, Some(30)),
             (&[("x-ratelimit-reset", "1795521690")], false, Some(90)),
             (&[("x-ratelimit-reset", "1795521690000")], false, Some(90)),
