@@ -74,24 +74,53 @@ fn values_are_taken_over() {
 fn what_comes_in_later_versions_is_refused_and_not_ignored() {
     let folder = "[[folder]]\npath = '/d'\nhost = 'h'\n";
     let cases = [
-        (format!("{folder}render = ['bbcode']\n"), "folder[0].render"),
         (format!("{folder}album = 'subfolder'\n"), "folder[0].album"),
         (format!("{folder}strip_metadata = true\n"), "folder[0].strip_metadata"),
         (format!("{folder}verify = 'head'\n"), "folder[0].verify"),
-        ("[[folder]]\npath = '/d'\nhosts = ['a', 'b']\n".to_owned(), "folder[0].hosts"),
         ("[host.h]\nrecipe = 'sxcu:~/x.sxcu'\n".to_owned(), "host.h.recipe"),
         ("[host.h]\nkey = { keyring = 'x' }\n".to_owned(), "host.h.key"),
         ("[host.h]\nkey = { exec = ['pass'] }\n".to_owned(), "host.h.key"),
         ("[ledger]\nurl = 'postgres://db/x'\n".to_owned(), "ledger.url"),
         ("[server]\nlisten = 'unix'\n".to_owned(), "server.listen"),
         ("[[hook]]\non = ['uploaded']\n".to_owned(), "hook"),
-        ("[template.x]\n".to_owned(), "template"),
     ];
     for (text, key) in cases {
         let error = parse(&text).expect_err(&text);
         assert_eq!(error.problems.len(), 1, "{text}\n{error}");
         assert_eq!(error.problems[0].key, key);
         assert!(error.problems[0].message.contains("not available in this version"), "{error}");
+    }
+}
+
+#[test]
+fn link_files_and_templates_are_read_and_their_mistakes_told() {
+    let folder = "[[folder]]\npath = '/d'\nhost = 'h'\n";
+    let config = parse(&format!(
+        "{folder}render = ['bbcode', 'forum', 'page']\n[template.forum]\ntext = '{{{{ file.url }}}}'\n\
+         [template.page]\nfile = 'page.jinja'\nextension = 'html'\n"
+    ))
+    .expect("valid");
+    let files: Vec<&str> = config.folders[0].render.iter().map(|rendering| rendering.file.as_str()).collect();
+    assert_eq!(files, ["links.bbcode.txt", "links.forum.txt", "links.page.html"]);
+    let cases = [
+        (
+            format!("{folder}render = ['bbcod']\n"),
+            "folder[0].render: there is no format \"bbcod\", expected \"bbcode\", \"markdown\", \"html\", \"urls\"",
+        ),
+        (format!("{folder}render = 'bbcode'\n"), "folder[0].render: found \"bbcode\", expected an array of formats"),
+        (format!("{folder}render = ['urls', 'urls']\n"), "folder[0].render: \"urls\" is named twice"),
+        ("[template.t]\n".to_owned(), "template.t.text: missing, expected `text` with the template"),
+        ("[template.t]\ntext = 'a'\nfile = 'b'\n".to_owned(), "template.t.file: found both `text` and `file`"),
+        ("[template.html]\ntext = 'a'\n".to_owned(), "template.html: `html` is a built-in format"),
+        ("[template.'a/b']\ntext = 'a'\n".to_owned(), "template.a/b: found \"a/b\", expected a name of letters"),
+        ("[template.t]\ntext = 'a'\nescape = 'htm'\n".to_owned(), "template.t.escape: found \"htm\", expected one of"),
+        ("[template.t]\ntext = 'a'\nextension = 'png'\n".to_owned(), "template.t.extension: found \"png\", expected"),
+        ("[template.t]\ntext = 'a'\nextension = '../x'\n".to_owned(), "template.t.extension: found \"../x\", expected"),
+        ("[template.t]\ntext = 'a'\nextention = 'md'\n".to_owned(), "template.t.extention: unknown key"),
+    ];
+    for (text, expected) in cases {
+        let found = messages(&text);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{text}\n{found:#?}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pixchute::clock::Clock;
-use pixchute::config::{After, Dedupe, Folder, WatchMode};
+use pixchute::config::{Folder, WatchMode};
 use pixchute::watch::{Busy, Feed, FolderFeed, Ignore, Settled, WatchState};
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -32,26 +32,13 @@ struct Scene {
 }
 
 fn folder(path: &Path) -> Folder {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Folder {
-        path: path.to_owned(),
-        host: "local".to_owned(),
-        recursive: true,
-        include: words(&["*.jpg", "*.jpeg", "*.png", "*.gif", "*.webp"]),
-        exclude: Vec::new(),
         settle: Duration::from_millis(400),
         watch: WatchMode::Native,
         poll_interval: Duration::from_millis(300),
         rescan: Duration::from_secs(3600),
-        after: After::Move,
-        done: path.join("done"),
-        retry: path.join("retry"),
-        failed: path.join("failed"),
-        manifest: path.join("manifest.jsonl"),
-        sidecars: true,
-        dedupe: Dedupe::Link,
         max_bytes: 1 << 20,
-        create: false,
+        ..Folder::new(path.to_owned(), "local")
     }
 }
 

@@ -80,12 +80,19 @@ fn folder_report(folder: &Folder, paint: Paint) -> String {
         ("uploaded", after),
         ("resting", format!("in {}", folder.retry.display())),
         ("given up", format!("in {}", folder.failed.display())),
-        ("links", show(&folder.manifest)),
+        ("links", links(folder)),
     ];
     for (name, value) in rows {
         let _ = writeln!(text, "  {}  {}", paint.dim(&format!("{name:<8}")), safe(&value));
     }
     text
+}
+
+/// The manifest, and the link files.
+fn links(folder: &Folder) -> String {
+    let files = folder.render.iter().map(|rendering| folder.path.join(&rendering.file));
+    let all: Vec<String> = std::iter::once(folder.manifest.clone()).chain(files).map(|path| show(&path)).collect();
+    all.join(", ")
 }
 
 /// What a host is set to. Any option may be a secret, so none is shown: only where it comes from.

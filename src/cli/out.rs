@@ -73,6 +73,12 @@ impl Out {
     }
 }
 
+/// Says something on standard error that is no reason to stop.
+pub(super) fn complain(message: &str) {
+    // Nothing is left to be done if standard error is closed too.
+    let _ = writeln!(io::stderr(), "pixchute: {message}");
+}
+
 /// Colours, or none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Paint {

@@ -18,6 +18,7 @@ use crate::host;
 use crate::host::local::{Site, Store};
 use crate::ledger::sqlite::{Opened, SqliteLedger};
 use crate::ledger::{Ledger, LedgerError};
+use crate::render::Formats;
 use crate::telemetry::{self, Event, Fields, emit, shown};
 
 const EXAMPLES: &str = "\
@@ -195,6 +196,9 @@ pub(super) fn checked(mut draft: Draft, listen: Option<Listen>) -> Result<Config
     }
     let site = expected_site(listen.unwrap_or(draft.config.listen));
     if let Err(problems) = host::build(&draft.config, site) {
+        draft.add(problems);
+    }
+    if let Err(problems) = Formats::from_config(&draft.config) {
         draft.add(problems);
     }
     draft.finish()

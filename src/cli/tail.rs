@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::out::{Out, Paint, Stop, safe};
+use super::out::{Out, Paint, Stop, complain, safe};
 use super::{Exit, Threads, client, config_or_default, wait};
 use crate::clock::{Clock, WallTime};
+use crate::config::FORMATS;
 use crate::control::model::Status;
 use crate::record::follow::Follower;
 use crate::record::{self, Record};
+use crate::render::{Format, Formats};
 
 /// Time between two looks at the manifests: a link is shown within a second of its upload.
 const POLL: Duration = Duration::from_millis(300);
@@ -29,12 +31,19 @@ pub(super) struct TailArgs {
     /// How many lines to begin with
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     lines: usize,
+    /// Print the links as bbcode, markdown, html, urls, json or one of your templates, instead of readable lines
+    #[arg(long, value_name = "NAME")]
+    format: Option<String>,
     /// Drop folders; without any those of the running agent, else those of the configuration
     #[arg(value_name = "DIR")]
     dirs: Vec<PathBuf>,
 }
 
 pub(super) fn run(args: &TailArgs, file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
+    let style = match &args.format {
+        None => Style::Readable,
+        Some(name) => Style::Format(format(name, file)?),
+    };
     let manifests = manifests(&args.dirs, file)?;
     if manifests.is_empty() {
         let message = "no folder to show: name one, start the agent, or configure a [[folder]]";
@@ -50,7 +59,7 @@ pub(super) fn run(args: &TailArgs, file: Option<&Path>, out: &mut Out) -> Result
     }
     lines.sort_by_cached_key(|line| Record::parse(line.as_bytes()).map(|record| record.at).ok());
     lines.drain(..lines.len().saturating_sub(args.lines));
-    show(&lines, out)?;
+    show(&lines, &style, out)?;
     if !args.follow {
         return Ok(Exit::Done);
     }
@@ -58,7 +67,7 @@ pub(super) fn run(args: &TailArgs, file: Option<&Path>, out: &mut Out) -> Result
         std::thread::sleep(POLL);
         for (path, follower) in &mut followers {
             let cannot = |error| Stop::said(Exit::Failed, format!("cannot read {}: {error}", path.display()));
-            show(&follower.poll().map_err(cannot)?, out)?;
+            show(&follower.poll().map_err(cannot)?, &style, out)?;
         }
     }
 }
@@ -84,11 +93,48 @@ fn manifests(dirs: &[PathBuf], file: Option<&Path>) -> Result<Vec<PathBuf>, Stop
     Ok(dirs.iter().map(manifest_of).collect())
 }
 
-fn show(lines: &[String], out: &mut Out) -> Result<(), Stop> {
+/// How lines are shown.
+enum Style {
+    /// For people.
+    Readable,
+    /// Text to paste, or for a program: only of files with a link, but for `json`.
+    Format(Format),
+}
+
+/// The format of this name, built in or of the configuration.
+fn format(name: &str, file: Option<&Path>) -> Result<Format, Stop> {
+    let config = config_or_default(file)?;
+    let formats = match Formats::from_config(&config) {
+        Ok(formats) => formats,
+        // Other templates are no reason to refuse a built-in format.
+        Err(_) if FORMATS.contains(&name) => Formats::builtin(),
+        Err(problems) => return Err(config.rejected(problems).into()),
+    };
+    formats.find(name).map_err(|error| Stop::said(Exit::Usage, error.to_string()))
+}
+
+fn show(lines: &[String], style: &Style, out: &mut Out) -> Result<(), Stop> {
+    if let Style::Format(format) = style {
+        return show_as(lines, format, out);
+    }
     let zone = TimeZone::system();
     let today = timestamp(Clock::System.now()).to_zoned_datetime(zone.clone()).date();
     for line in lines {
         out.print(&readable(line, &zone, today, out.paint))?;
+    }
+    Ok(())
+}
+
+/// What cannot be read is told on standard error: standard output belongs to a program or to the clipboard.
+fn show_as(lines: &[String], format: &Format, out: &mut Out) -> Result<(), Stop> {
+    for line in lines {
+        match Record::parse(line.as_bytes()) {
+            Ok(record) => {
+                let text = format.one(&record, Clock::System.now());
+                out.print(&text.map_err(|error| Stop::said(Exit::Failed, error.to_string()))?)?;
+            }
+            Err(error) => complain(&format!("unreadable line ({error}): {}", safe(line))),
+        }
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    After, Config, Cooldown, Dedupe, FlowConfig, Folder, HostConfig, HostFlow, Listen, Log, LogFormat, Pool, Retry,
-    WatchMode, paths,
+    After, Config, Cooldown, Dedupe, FlowConfig, Folder, HostConfig, HostFlow, Listen, Log, LogFormat, Policy, Pool,
+    Retry, WatchMode, paths,
 };
 use crate::backoff::Backoff;
 
@@ -31,6 +31,7 @@ impl Default for Config {
             control_socket: None,
             folders: Vec::new(),
             hosts: BTreeMap::new(),
+            templates: BTreeMap::new(),
         }
     }
 }
@@ -87,6 +88,8 @@ impl Folder {
         let include = ["*.jpg", "*.jpeg", "*.png", "*.gif", "*.webp"];
         Self {
             host: host.to_owned(),
+            also: Vec::new(),
+            policy: Policy::Failover,
             recursive: true,
             include: include.map(str::to_owned).to_vec(),
             exclude: Vec::new(),
@@ -100,11 +103,17 @@ impl Folder {
             failed: path.join("failed"),
             manifest: path.join("manifest.jsonl"),
             sidecars: true,
+            render: Vec::new(),
             dedupe: Dedupe::Link,
             max_bytes: 100_000_000,
             create: false,
             path,
         }
+    }
+
+    /// The names of its hosts, in order; at least one.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.host.as_str()).chain(self.also.iter().map(String::as_str))
     }
 }
 

@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::problem::{ConfigError, Problem, escaped, nearest};
 use super::section::{NOT_YET, Section};
 use super::value::{LEVELS, log_filter, shown_duration};
-use super::{Config, Cooldown, Listen, Log, LogFormat, Pool, Retry, flow, folder, host};
+use super::{Config, Cooldown, Listen, Log, LogFormat, Pool, Retry, flow, folder, host, template};
 use crate::backoff::Backoff;
 
 /// Files in flight: each costs a connection and up to a megabyte.
@@ -128,15 +128,15 @@ fn read_document<'t>(
     server(&mut config.listen, root.table("server"), problems);
     control(&mut config.control_socket, root.table("control"), env, problems);
     config.hosts = host::read(root.table("host"), config.file.as_deref(), env, problems);
-    let folders = folder::read(&mut root, env, problems);
+    config.templates = template::read(root.table("template"), config.file.as_deref(), env, problems);
+    let folders = folder::read(&mut root, &config.templates, env, problems);
     for (folder, place) in &folders {
-        if !folder.host.is_empty() {
-            host::named_by_folder(&mut config.hosts, &folder.host, place.span("host"));
+        for (name, span) in folder.hosts().zip(place.hosts()) {
+            host::named_by_folder(&mut config.hosts, name, span.clone());
         }
     }
     config.folders = folders.into_iter().map(|(folder, _)| folder).collect();
     root.later("hook", "[]");
-    root.later("template", "");
     root.finish(problems);
 }
 

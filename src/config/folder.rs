@@ -12,7 +12,7 @@ use super::environment::{Environment, normal};
 use super::problem::{Problem, shown_path};
 use super::section::{Section, describe};
 use super::value::{pattern_mistake, size};
-use super::{After, Dedupe, Folder, WatchMode, host};
+use super::{After, Dedupe, Folder, Policy, Template, WatchMode, host, template};
 
 /// How the message of a missing key begins.
 pub(super) const MISSING: &str = "missing";
@@ -33,12 +33,19 @@ pub(super) struct Place {
     name: String,
     header: Range<usize>,
     keys: BTreeMap<&'static str, Range<usize>>,
+    /// Where the name of each host stands.
+    hosts: Vec<Range<usize>>,
 }
 
 impl Place {
     /// Where the value of `key` stands, or the header.
     pub(super) fn span(&self, key: &str) -> Range<usize> {
         self.keys.get(key).unwrap_or(&self.header).clone()
+    }
+
+    /// Where the names of the folder's hosts stand, in order.
+    pub(super) fn hosts(&self) -> &[Range<usize>] {
+        &self.hosts
     }
 
     fn problem(&self, key: &str, message: String, help: &str) -> Problem {
@@ -50,6 +57,7 @@ impl Place {
 /// Reads every `[[folder]]`.
 pub(super) fn read<'t>(
     root: &mut Section<'t>,
+    templates: &BTreeMap<String, Template>,
     env: &Environment<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<(Folder, Place)> {
@@ -68,7 +76,9 @@ pub(super) fn read<'t>(
     for (index, element) in array.iter().enumerate() {
         let name = format!("folder[{index}]");
         match element.get_ref() {
-            DeValue::Table(table) => folders.extend(read_one(name, table, element.span(), env, problems)),
+            DeValue::Table(table) => {
+                folders.extend(read_one(name, (table, element.span()), templates, env, problems));
+            }
             other => {
                 let message = format!("found {}, expected a table", describe(other));
                 problems.push(Problem { span: element.span(), key: name, message, help: None });
@@ -82,28 +92,30 @@ pub(super) fn read<'t>(
 /// `None` when it has no usable path. Without a usable host, `host` is empty.
 fn read_one<'t>(
     name: String,
-    table: &'t DeTable<'t>,
-    header: Range<usize>,
+    (table, header): (&'t DeTable<'t>, Range<usize>),
+    templates: &BTreeMap<String, Template>,
     env: &Environment<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<(Folder, Place)> {
     let mut section = Section::new(name.clone(), Some(table), header.clone());
     let path = folder_path(&mut section, env);
-    let host = folder_host(&mut section);
+    let hosts = folder_hosts(&mut section);
+    let mut names = hosts.iter().map(|(name, _)| (*name).to_owned());
     // The other keys are read in any case, for the sake of their problems.
     let usable = path.is_some();
-    let mut folder = Folder::new(path.unwrap_or_default(), host.unwrap_or_default());
+    let mut folder = Folder::new(path.unwrap_or_default(), &names.next().unwrap_or_default());
+    folder.also = names.collect();
+    read_policy(&mut folder, &mut section);
     read_watching(&mut folder, &mut section);
     read_shelving(&mut folder, &mut section, env);
-    section.later("hosts", "");
-    section.later("policy", "");
-    section.later("render", "[]");
+    set(&mut folder.render, template::renderings(&mut section, templates));
     section.later("album", "\"off\"");
     section.later("strip_metadata", "false");
     section.later("verify", "false");
     let spans = ["path", "host", "done", "retry", "failed", "manifest"].map(|key| (key, section.span(key)));
     section.finish(problems);
-    usable.then(|| (folder, Place { name, header, keys: spans.into() }))
+    let hosts = hosts.into_iter().map(|(_, span)| span).collect();
+    usable.then(|| (folder, Place { name, header, keys: spans.into(), hosts }))
 }
 
 fn folder_path(section: &mut Section<'_>, env: &Environment<'_>) -> Option<PathBuf> {
@@ -139,17 +151,52 @@ fn goes_up(section: &mut Section<'_>, key: &'static str, path: &Path) -> bool {
     up
 }
 
-fn folder_host<'t>(section: &mut Section<'t>) -> Option<&'t str> {
-    if !section.has("host") && !section.has("hosts") {
-        let help = "host = \"local\" keeps the images on this machine";
-        section.wrong("host", format!("{MISSING}, expected the name of a host"), Some(help.to_owned()));
+/// The names of the folder's hosts and where each stands; none if there is no usable one.
+fn folder_hosts<'t>(section: &mut Section<'t>) -> Vec<(&'t str, Range<usize>)> {
+    const EXPECTED: &str = "an array of host names such as [\"pixhost\", \"catbox\"]";
+    let named = match (section.has("host"), section.has("hosts")) {
+        (false, false) => {
+            let help = "host = \"local\" keeps the images on this machine";
+            section.wrong("host", format!("{MISSING}, expected the name of a host"), Some(help.to_owned()));
+            Vec::new()
+        }
+        (true, true) => {
+            let help = "put the host into the list, and remove `host`";
+            section.wrong("hosts", "found both `host` and `hosts`, expected one of them", Some(help.to_owned()));
+            let _ = (section.take("host"), section.take("hosts"));
+            Vec::new()
+        }
+        (true, false) => {
+            let span = section.span("host");
+            section.text("host", "the name of a host").map(|name| (name, span)).into_iter().collect()
+        }
+        (false, true) => section.texts("hosts", EXPECTED).unwrap_or_default(),
+    };
+    let key = if section.has("hosts") { "hosts" } else { "host" };
+    let list = section.take("hosts").and_then(|value| value.get_ref().as_array());
+    if list.is_some_and(|list| list.is_empty()) {
+        section.wrong("hosts", format!("found no name, expected {EXPECTED}"), None);
     }
-    let name = section.text("host", "the name of a host")?;
-    let mistake = host::name_mistake(name);
-    if let Some(message) = &mistake {
-        section.wrong("host", message.clone(), None);
+    let mut hosts: Vec<(&str, Range<usize>)> = Vec::new();
+    for (name, span) in named {
+        if let Some(message) = host::name_mistake(name) {
+            section.problem(key, span, message, None);
+        } else if hosts.iter().any(|(other, _)| *other == name) {
+            section.problem(key, span, format!("found \"{name}\" twice, expected each host once"), None);
+        } else {
+            hosts.push((name, span));
+        }
     }
-    mistake.is_none().then_some(name)
+    hosts
+}
+
+fn read_policy(folder: &mut Folder, section: &mut Section<'_>) {
+    let policies = [("failover", Policy::Failover), ("mirror", Policy::Mirror), ("round_robin", Policy::RoundRobin)];
+    set(&mut folder.policy, section.choice("policy", &policies));
+    if section.has("policy") && !section.has("hosts") {
+        let help = "name several hosts: hosts = [\"pixhost\", \"catbox\"]";
+        section.wrong("policy", "means nothing with a single `host`", Some(help.to_owned()));
+    }
 }
 
 fn read_watching(folder: &mut Folder, section: &mut Section<'_>) {

@@ -18,6 +18,7 @@ pub mod paths;
 pub mod problem;
 pub mod secret;
 mod section;
+mod template;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -35,6 +36,7 @@ pub use flow::{FailureRule, FlowConfig, HostFlow, Quota};
 pub use load::{draft, find, for_directories, load, parse};
 pub use problem::{ConfigError, Problem};
 pub use secret::Setting;
+pub use template::{Escape, FORMATS, Rendering, Template, TemplateText};
 
 /// Everything a user can set.
 #[derive(Clone)]
@@ -63,6 +65,8 @@ pub struct Config {
     pub folders: Vec<Folder>,
     /// `[host.NAME]`, and the hosts that folders name without a table of their own.
     pub hosts: BTreeMap<String, HostConfig>,
+    /// `[template.NAME]`
+    pub templates: BTreeMap<String, Template>,
 }
 
 /// Without the text: it may hold secrets.
@@ -80,6 +84,7 @@ impl fmt::Debug for Config {
             .field("control_socket", &self.control_socket)
             .field("folders", &self.folders)
             .field("hosts", &self.hosts)
+            .field("templates", &self.templates)
             .finish_non_exhaustive()
     }
 }
@@ -166,8 +171,12 @@ pub enum Listen {
 pub struct Folder {
     /// The drop folder, absolute.
     pub path: PathBuf,
-    /// The host its images go to.
+    /// The host its images go to; the first of several.
     pub host: String,
+    /// Its further hosts, in order; empty unless `hosts` names several.
+    pub also: Vec<String>,
+    /// Which of several hosts gets a file.
+    pub policy: Policy,
     /// Whether sub-folders are watched too.
     pub recursive: bool,
     /// File name patterns that are taken, without regard to case.
@@ -194,12 +203,25 @@ pub struct Folder {
     pub manifest: PathBuf,
     /// Whether each image gets a JSON record beside it.
     pub sidecars: bool,
+    /// The link files that are kept up to date.
+    pub render: Vec<Rendering>,
     /// What happens to a content that this host has already.
     pub dedupe: Dedupe,
     /// Larger files are refused.
     pub max_bytes: u64,
     /// Make the folder if it does not exist (only `run DIR` sets it).
     pub create: bool,
+}
+
+/// `policy = "failover" | "mirror" | "round_robin"`: which of the `hosts` gets a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// The first one that can take it.
+    Failover,
+    /// Each.
+    Mirror,
+    /// They take turns.
+    RoundRobin,
 }
 
 /// `watch = "auto" | "native" | "poll"`

@@ -102,9 +102,41 @@ fn the_shipped_file_shows_every_key() {
         let unknown = error.problems.iter().find(|problem| problem.key.ends_with("zzz")).expect("reported");
         let known = unknown.message.strip_prefix("unknown key, expected one of ").expect("the known keys");
         for key in known.split(", ") {
-            let shown = SHIPPED.lines().any(|line| line.starts_with(&format!("{key} = ")));
+            let shown = SHIPPED.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key} = ")));
             assert!(shown, "{probe} {key} is not in config/pixchute.toml");
         }
+    }
+}
+
+#[test]
+fn several_hosts_are_a_list_with_a_policy() {
+    let world = World::new();
+    let parse = |keys: &str| {
+        let parsed = world.parse(&format!("[[folder]]\npath = '/a'\n{keys}\n"));
+        parsed.map_err(|error| error.problems.into_iter().map(|p| (p.key, p.message)).collect::<Vec<_>>())
+    };
+    let config = parse("hosts = ['pixhost', 'imx', 'mine']\npolicy = 'mirror'").expect("valid");
+    let folder = &config.folders[0];
+    assert_eq!(folder.hosts().collect::<Vec<_>>(), ["pixhost", "imx", "mine"]);
+    assert_eq!(folder.policy, super::Policy::Mirror);
+    assert_eq!(config.hosts.keys().collect::<Vec<_>>(), ["imx", "mine", "pixhost"]);
+    assert_eq!(parse("hosts = ['a']").expect("valid").folders[0].policy, super::Policy::Failover);
+    let cases = [
+        ("host = 'a'\nhosts = ['b']", "hosts", "found both `host` and `hosts`, expected one of them"),
+        ("hosts = ['a', 'b', 'a']", "hosts", "found \"a\" twice, expected each host once"),
+        ("hosts = ['a', 'b/c']", "hosts", "found \"b/c\", expected a name of letters"),
+        ("hosts = []", "hosts", "found no name, expected an array of host names"),
+        ("hosts = 'a'", "hosts", "found \"a\", expected an array of host names"),
+        ("hosts = [1]", "hosts", "found 1, expected an array of host names"),
+        ("hosts = ['a', 'b']\npolicy = 'mirorr'", "policy", "found \"mirorr\", expected one of \"failover\""),
+        ("host = 'a'\npolicy = 'mirror'", "policy", "means nothing with a single `host`"),
+        ("", "host", "missing, expected the name of a host"),
+    ];
+    for (written, key, message) in cases {
+        let problems = parse(written).expect_err(written);
+        assert_eq!(problems.len(), 1, "{written}: {problems:?}");
+        assert_eq!(problems[0].0, format!("folder[0].{key}"), "{written}");
+        assert!(problems[0].1.starts_with(message), "{written}: {problems:?}");
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod follow;
 pub mod manifest;
+mod mirror;
 pub mod rebuild;
 pub mod sidecar;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::WallTime;
 use crate::job::{ContentHash, ErrorClass, Job, JobId, Links, Phase};
+pub use mirror::Mirror;
 
 /// The version of the record's format.
 pub const VERSION: u32 = 1;
@@ -84,6 +86,9 @@ pub struct Record {
     /// Why there is no link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<RecordError>,
+    /// With `policy = "mirror"`: what each host has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
 }
 
 /// What became of a file.
@@ -200,6 +205,7 @@ impl Record {
             duration_ms: 0,
             moved_to: None,
             error: None,
+            mirrors: Vec::new(),
         }
     }
 
@@ -252,6 +258,7 @@ impl Record {
         for link in [&mut record.thumb, &mut record.image, &mut record.delete_url] {
             link.take_if(|link| !is_web_address(link));
         }
+        record.mirrors.iter_mut().for_each(Mirror::check);
         let linked = record.url.as_deref().is_some_and(is_web_address);
         if linked != record.status.is_success() {
             return Err(NoRecord::Link(record.status.name()));
@@ -270,6 +277,15 @@ impl Record {
             delete_url: self.delete_url.clone(),
             delete_token: self.delete_token.clone(),
         })
+    }
+
+    /// The links on this host; `None` if the record knows none.
+    #[must_use]
+    pub fn links_on(&self, host: &str) -> Option<Links> {
+        if self.host == host {
+            return self.links();
+        }
+        self.mirrors.iter().find(|mirror| mirror.host == host)?.links()
     }
 
     /// The exact name relative to the drop folder; `None` if it would lead out of it.

@@ -62,6 +62,8 @@ pub struct Ignore {
     takes_all: bool,
     root: PathBuf,
     manifest: PathBuf,
+    /// The names of the link files.
+    renderings: Vec<String>,
 }
 
 /// A pattern of `include` or `exclude` that cannot be used.
@@ -96,6 +98,7 @@ impl Ignore {
             takes_all: folder.include.is_empty(),
             root: folder.path.clone(),
             manifest: folder.manifest.clone(),
+            renderings: folder.render.iter().map(|rendering| rendering.file.clone()).collect(),
         })
     }
 
@@ -125,7 +128,8 @@ impl Ignore {
         let Some(file_name) = name.file_name() else { return false };
         let included =
             self.takes_all || self.include_names.is_match(Path::new(file_name)) || self.include_paths.is_match(name);
-        included && !self.excluded(name) && !self.is_manifest(name, file_name) && !is_rendering(file_name)
+        let rendering = is_rendering(file_name) || self.renderings.iter().any(|file| file_name == OsStr::new(file));
+        included && !self.excluded(name) && !self.is_manifest(name, file_name) && !rendering
     }
 
     fn excluded(&self, path: &Path) -> bool {
@@ -145,7 +149,7 @@ impl Ignore {
     }
 }
 
-/// `links.bbcode.txt` and its relatives.
+/// `links.bbcode.txt` and its relatives, also of formats that are not kept any more.
 fn is_rendering(file_name: &OsStr) -> bool {
     let name = file_name.as_bytes();
     name.starts_with(b"links.") && name.ends_with(b".txt")
@@ -172,34 +176,12 @@ fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, Bad
 #[cfg(test)]
 pub(super) mod tests {
     use std::os::unix::ffi::OsStrExt;
-    use std::time::Duration;
 
     use super::*;
-    use crate::config::{After, Dedupe, WatchMode};
 
     /// A drop folder as the defaults have it.
     pub(in crate::watch) fn folder(path: &Path) -> Folder {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Folder {
-            path: path.to_owned(),
-            host: "local".to_owned(),
-            recursive: true,
-            include: words(&["*.jpg", "*.jpeg", "*.png", "*.gif", "*.webp"]),
-            exclude: Vec::new(),
-            settle: Duration::from_secs(2),
-            watch: WatchMode::Auto,
-            poll_interval: Duration::from_secs(10),
-            rescan: Duration::from_secs(60),
-            after: After::Move,
-            done: path.join("done"),
-            retry: path.join("retry"),
-            failed: path.join("failed"),
-            manifest: path.join("manifest.jsonl"),
-            sidecars: true,
-            dedupe: Dedupe::Link,
-            max_bytes: 1 << 20,
-            create: false,
-        }
+        Folder { max_bytes: 1 << 20, ..Folder::new(path.to_owned(), "local") }
     }
 
     fn ignore(change: impl FnOnce(&mut Folder)) -> Ignore {

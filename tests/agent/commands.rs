@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::host::FakeHost;
+use crate::support::host::{FakeHost, Reply};
 use crate::support::{Home, png, wait_for};
 
 #[test]
@@ -59,6 +59,40 @@ fn status_needs_a_running_agent_and_then_shows_it() {
     assert!(code == 0 && out.contains("pixhost") && out.contains("native"), "{out}");
     let (code, out, _) = home.run(&["--config", "config.toml", "tail"]);
     assert!(code == 0 && out.contains("x.png") && out.contains("https://pixhost.to/show/7/1_x.png"), "{out}");
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn r33_tail_prints_the_links_in_every_format() {
+    let home = Home::new();
+    let host = FakeHost::start(|name| match name {
+        "bad.png" => Reply::Answer(500, String::new(), String::new()),
+        _ => Reply::Stored,
+    });
+    let limits = "[retry]\nattempts = 1\n[template.mine]\ntext = \"{{ file.seq }} {{ file.name }} {{ file.width }}\"";
+    home.configure(&host, limits);
+    let agent = home.start().ready();
+    home.drop_file("x.png", &png(1));
+    home.wait_for_line("x.png", 1);
+    home.drop_file("bad.png", &png(2));
+    home.wait_for_line("bad.png", 1);
+    let tail = |format: &str| home.run(&["--config", "config.toml", "tail", "--format", format]);
+    let (page, thumb) = ("https://pixhost.to/show/7/1_x.png", "https://t7.pixhost.to/thumbs/7/1_x.png");
+    for (format, expected) in [
+        ("bbcode", format!("[url={page}][img]{thumb}[/img][/url]\n")),
+        ("markdown", format!("[![x.png]({thumb})]({page})\n")),
+        ("html", format!("<a href=\"{page}\"><img src=\"{thumb}\" alt=\"x.png\"></a>\n")),
+        ("urls", format!("{page}\n")),
+        ("url", format!("{page}\n")),
+        ("mine", "1 x.png 8\n".to_owned()),
+        ("json", fs::read_to_string(home.drop().join("manifest.jsonl")).expect("a manifest")),
+    ] {
+        let (code, out, message) = tail(format);
+        assert_eq!((code, out), (0, expected), "{format}: {message}");
+    }
+    let (code, out, message) = tail("bbcoed");
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(message.contains("no format \"bbcoed\"") && message.contains("did you mean \"bbcode\"?"), "{message}");
     assert!(agent.stop().success());
 }
 

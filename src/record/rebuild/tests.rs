@@ -1,35 +1,14 @@
 use std::fs;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::clock::WallTime;
-use crate::config::{Dedupe, WatchMode};
 use crate::job::ContentHash;
 use crate::record::tests::{timeout, uploaded};
 
 fn folder(path: &Path) -> Folder {
-    Folder {
-        path: path.to_owned(),
-        host: "pixhost".to_owned(),
-        recursive: true,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        settle: Duration::from_secs(2),
-        watch: WatchMode::Auto,
-        poll_interval: Duration::from_secs(10),
-        rescan: Duration::from_secs(60),
-        after: After::Move,
-        done: path.join("done"),
-        retry: path.join("retry"),
-        failed: path.join("failed"),
-        manifest: path.join("manifest.jsonl"),
-        sidecars: true,
-        dedupe: Dedupe::Link,
-        max_bytes: 100,
-        create: false,
-    }
+    Folder { include: Vec::new(), max_bytes: 100, ..Folder::new(path.to_owned(), "pixhost") }
 }
 
 fn rebuilt(dir: &TempDir, records: &[&Record]) -> Vec<Job> {
