@@ -117,7 +117,7 @@ mod tests {
             previous = decorrelated(previous, min, max, 0.5);
             delays.push(previous.as_secs());
         }
-        assert_eq!(delays, [10, 17, 28, 45, 70, 107]);
+        assert_eq!(delays, [10, 17, 28, 45, 70, 108]);
         assert_eq!((decorrelated(max, min, max, 0.0), decorrelated(max, min, max, 1.0)), (min, max));
     }
 

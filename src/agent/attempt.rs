@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use super::recorder::Finished;
 use super::rest;
 use super::shared::{FolderId, Kept, Note, Shared};
+use super::steps;
 use super::verdict::End;
 use crate::config::Dedupe;
 use crate::host::Progress;
 use crate::job::{Event as JobEvent, Job, Links, Outcome};
 use crate::ledger::{Durability, Write};
 use crate::record::{Record, Status};
-use crate::schedule::HostId;
+use crate::schedule::{self, HostId};
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 use crate::upload;
 
@@ -51,7 +52,7 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
             End::Interrupted { all_sent: false }
         }
     };
-    let succeeded = matches!(end, End::Outcome(Outcome::Uploaded(_)));
+    let said = if let End::Outcome(outcome) = &end { steps::end_of(outcome) } else { schedule::End::Other };
     let rest = rest::after(&mut end, &shared, host, &progress).await;
     if let End::Outcome(Outcome::Uploaded(links)) = &end {
         keep_answer(&shared, &job, links, began.elapsed()).await;
@@ -63,7 +64,7 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
     if let Some(results) = shared.results() {
         let _ = results.send(finished).await;
     }
-    let _ = shared.notes.send(Note::Ended { job: id, succeeded, rest }).await;
+    let _ = shared.notes.send(Note::Ended { job: id, end: said, rest }).await;
 }
 
 async fn upload_or_link(
@@ -96,9 +97,21 @@ async fn upload_or_link(
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
     let (host, limit) = (shared.host(host).host(), shared.config().pool.file_timeout);
     let bytes = content.as_ref().map(|kept| kept.content.clone());
-    tokio::select! {
-        outcome = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
-        () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
+    let mut tries = progress.failed_tries();
+    let attempt = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit);
+    let mut attempt = std::pin::pin!(attempt);
+    loop {
+        tokio::select! {
+            outcome = &mut attempt => return End::Outcome(outcome),
+            () = shared.cut.cancelled() => return End::Interrupted { all_sent: progress.all_sent() },
+            Ok(()) = tries.changed() => {
+                // Several attempts that fail and try again say together what each of them cannot know: the host is down.
+                let kind = *tries.borrow_and_update();
+                if let Some(kind) = kind {
+                    let _ = shared.notes.send(Note::Trouble { job: job.id, trouble: steps::trouble_of(kind) }).await;
+                }
+            }
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod recovery;
 mod rest;
 mod shared;
 mod status;
+mod steps;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::Requests;
-use crate::flow::Flow;
+use crate::flow::{Flow, Limits, Scale};
 use crate::host::Host;
 use crate::ledger::{Ledger, LedgerError};
 use crate::schedule::{HostId, Scheduler};
@@ -147,6 +148,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     }
     let recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild).await?;
     let pauses = recovered.pauses.clone();
+    let (circuits, budgets) = (recovered.circuits.clone(), recovered.budgets.clone());
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
     for (folder, feed) in feeds {
@@ -155,9 +157,13 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     for (host, _) in shared.hosts() {
         shared.tracker.spawn(intake::claim_due(Arc::clone(&shared), host));
     }
-    let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows(&config, &shared));
+    let size = &config.pool;
+    let scale = Scale::new(size.min_workers, size.workers, size.max_workers);
+    let mut scheduler = Scheduler::new(scale, size.queue_warn, flows(&config, &shared));
+    scheduler.seed(shared::seed());
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
     pool.rest_as_before(pauses);
+    pool.flow_as_before(circuits, budgets);
     pool.run(shutdown).await;
     // Every attempt has ended: nobody else sends results.
     shared.close_results();
@@ -246,7 +252,8 @@ fn flows(config: &Config, shared: &Shared) -> Vec<Flow> {
     let flow = |slot: &HostSlot| {
         let host = config.hosts.get(&slot.name);
         let ceiling = host.and_then(|host| host.max_parallel).or_else(|| slot.host().max_parallel());
-        Flow::new(ceiling.unwrap_or(config.pool.workers), host.and_then(|host| host.rate))
+        let limits = Limits::new(&config.flow, host.and_then(|host| host.rate), host.map(|host| &host.flow));
+        Flow::new(ceiling.unwrap_or(config.pool.max_workers), limits)
     };
     shared.hosts().iter().map(|(_, slot)| flow(slot)).collect()
 }

@@ -168,7 +168,8 @@ impl Pool {
         let now = self.shared.clock.now();
         let claimed = self.queued.drain().filter(|(_, queued)| !queued.fresh);
         let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..*queued.job }));
-        let writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
+        let mut writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
+        writes.extend(self.all_begun());
         if !writes.is_empty() {
             let _ = self.shared.ledger.write(writes, Durability::Process).await;
         }
@@ -204,7 +205,8 @@ impl Pool {
             Note::Arrived { job, folder, place, content, fresh } => {
                 self.arrived(Queued { job, folder, content, fresh, _place: place });
             }
-            Note::Ended { job, succeeded, rest } => self.ended(job, succeeded, rest),
+            Note::Ended { job, end, rest } => self.ended(job, end, rest),
+            Note::Trouble { job, trouble } => self.handle(Input::Trouble { job, trouble }),
             Note::Recorded(job) => {
                 self.shared.open.fetch_sub(1, Ordering::Relaxed);
                 self.handle(Input::Recorded(job));
@@ -221,24 +223,26 @@ impl Pool {
         let slot = self.shared.slot(queued.folder);
         let (host, dedupe) = (slot.host(), slot.config().dedupe);
         let content = queued.job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
-        let ready = Ready { job: queued.job.id, hosts: Arc::new([host]), choice: Choice::First, content };
+        let bytes = queued.job.fingerprint.len;
+        let ready = Ready { job: queued.job.id, hosts: Arc::new([host]), choice: Choice::First, content, bytes };
         self.queued.insert(ready.job, queued);
         self.handle(Input::Ready(ready));
     }
 
-    fn ended(&mut self, job: JobId, succeeded: bool, rest: Option<Rest>) {
+    fn ended(&mut self, job: JobId, end: End, rest: Option<Rest>) {
         if let Some(running) = self.running.remove(&job)
             && let Some(rest) = rest
         {
             self.rest(running.host, &rest);
         }
-        self.handle(Input::Ended { job, end: if succeeded { End::Succeeded } else { End::Other } });
+        self.handle(Input::Ended { job, end });
     }
 
     fn rest(&mut self, host: HostId, rest: &Rest) {
         let (now, wall) = (Instant::now(), self.shared.clock.now().after(rest.length));
         let until = now + rest.length;
         let known = self.resting.get(&host).map(|(known, _, _)| *known);
+        self.no_more_tries(host);
         self.handle(Input::Rest { host, until });
         if known.is_some_and(|known| until <= known + Duration::from_secs(1)) {
             return;
@@ -292,7 +296,14 @@ impl Pool {
     fn handle(&mut self, input: Input) {
         for command in self.scheduler.handle(Instant::now(), input) {
             match command {
-                Command::Start { job, host, worker } => self.start(job, host, worker),
+                Command::Start { job, host, worker, probe } => {
+                    self.note_begun(host);
+                    self.start(job, host, worker, probe);
+                }
+                Command::Circuit { host, step } => self.circuit(host, step),
+                Command::Workers { workers } => {
+                    emit(Event::WindowChanged, &Fields::default(), format_args!("the pool has {workers} workers"));
+                }
                 Command::QueueFilling { depth } => emit(
                     Event::QueueFilling,
                     &Fields { queue_depth: Some(depth), ..Fields::default() },
@@ -318,9 +329,12 @@ impl Pool {
         }
     }
 
-    fn start(&mut self, id: JobId, host: HostId, worker: usize) {
+    fn start(&mut self, id: JobId, host: HostId, worker: usize, probe: bool) {
         let Some(Queued { job, folder, content, .. }) = self.queued.remove(&id) else { return };
         let progress = Arc::new(Progress::new());
+        if probe {
+            progress.probe();
+        }
         self.running.insert(id, Running { name: job.name.clone(), host, progress: Arc::clone(&progress) });
         let attempt = Attempt { job: *job, folder, host, worker, progress, content };
         let shared = Arc::clone(&self.shared);

@@ -13,11 +13,12 @@ use tokio_util::task::TaskTracker;
 use super::recorder::Finished;
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Folder};
+use crate::flow::Trouble;
 use crate::host::Host;
 use crate::job::{ErrorClass, Failure, Job, JobId};
 use crate::ledger::{Durability, Ledger, Write};
 use crate::record::Status;
-use crate::schedule::HostId;
+use crate::schedule::{End, HostId};
 use crate::telemetry::{Event, Fields, emit};
 use crate::watch::{Busy, Hints};
 
@@ -47,7 +48,9 @@ pub(super) enum Note {
     /// A job for the queue. It holds its place there. `fresh`: the ledger does not know it yet.
     Arrived { job: Box<Job>, folder: FolderId, place: OwnedSemaphorePermit, content: Option<Kept>, fresh: bool },
     /// An attempt is over.
-    Ended { job: JobId, succeeded: bool, rest: Option<Rest> },
+    Ended { job: JobId, end: End, rest: Option<Rest> },
+    /// A request of an attempt failed, and will be sent again.
+    Trouble { job: JobId, trouble: Trouble },
     /// The outcome of a job is on record.
     Recorded(JobId),
     /// A folder was scanned for the first time, or is not there.
@@ -405,6 +408,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// A number that no other agent has.
+pub(super) fn seed() -> u64 {
+    let hash = blake3::hash(JobId::generate().to_string().as_bytes());
+    hash.as_bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
 /// A number in 0.0..1.0 for spreading delays. Not secret, so the id generator's randomness will do.

@@ -104,6 +104,10 @@ pub struct StageCounts {
 pub struct HostStatus {
     /// Its name.
     pub name: String,
+    /// `new` (it has not answered yet), `ready`, `paused` (it asked for a rest), `quota` (the quota is used up),
+    /// `circuit-open`, `half-open` (one file is or will be tried) or `suspect` (it gives no usable links).
+    #[serde(default)]
+    pub state: String,
     /// Attempts in flight that make progress.
     pub running: usize,
     /// Attempts in flight that do not.

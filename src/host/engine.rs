@@ -105,17 +105,29 @@ impl RecipeHost {
             tries += 1;
             let delay = self.retry.backoff.delay(tries, jitter());
             let too_late = Instant::now() + delay >= upload.deadline;
-            if tries >= self.retry.attempts || too_late || !failure.worth_another_request() {
+            let allowed = tries < self.retry.attempts && upload.progress.may_try_again();
+            if !allowed || too_late || !failure.worth_another_request() {
                 return Err(failure);
             }
+            upload.progress.note_failed_try(failure.kind);
             upload.progress.enter(Phase::Wait);
-            sleep(delay).await;
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = upload.progress.held() => return Err(failure),
+            }
         }
     }
 
     /// Sends a request once.
     async fn send(&self, step: &Step, request: &Prepared, upload: &Upload) -> Result<Answer, Box<Failure>> {
         let progress = &upload.progress;
+        if progress.is_held() && self.leads_to_file(step) {
+            let message = format!("{} rests: the file was not sent", self.name);
+            let mut failure = Failure::new(ErrorClass::RateLimited, Phase::Wait, message);
+            // How long is known already, and written down.
+            failure.retry_after = Some(Duration::ZERO);
+            return Err(Box::new(failure));
+        }
         let file_trouble = Arc::new(OnceLock::new());
         let mut received = Received::default();
         progress.start_body(request.plan.len());
@@ -155,6 +167,13 @@ impl RecipeHost {
                 Err(Box::new(failure))
             }
         }
+    }
+
+    /// Whether `step` sends the file, or comes before the one that does.
+    fn leads_to_file(&self, step: &Step) -> bool {
+        let file = self.recipe.steps.iter().position(Step::sends_file);
+        let this = self.recipe.steps.iter().position(|other| other.name == step.name);
+        this.zip(file).is_some_and(|(this, file)| this <= file)
     }
 
     fn request(

@@ -1,12 +1,14 @@
 //! How far an attempt is: written by the host, read by the agent and by the stall watch. Lock-free.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::job::Phase;
+use crate::job::{FailureKind, Phase};
 
 /// The live state of one attempt.
 #[derive(Debug)]
@@ -20,6 +22,12 @@ pub struct Progress {
     moved_at: AtomicU64,
     /// See [`Progress::spent`].
     spent: OnceLock<Option<Duration>>,
+    /// No request but the first may be sent.
+    once: AtomicBool,
+    /// See [`Progress::hold`].
+    held: CancellationToken,
+    /// What made the last try fail that is followed by another one.
+    failed_try: watch::Sender<Option<FailureKind>>,
 }
 
 impl Progress {
@@ -34,6 +42,9 @@ impl Progress {
             received: AtomicU64::new(0),
             moved_at: AtomicU64::new(0),
             spent: OnceLock::new(),
+            once: AtomicBool::new(false),
+            held: CancellationToken::new(),
+            failed_try: watch::Sender::new(None),
         }
     }
 
@@ -69,6 +80,44 @@ impl Progress {
     pub fn add_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
         self.touch();
+    }
+
+    /// This attempt shall show whether the host is well: a request that fails is not sent again.
+    pub fn probe(&self) {
+        self.once.store(true, Ordering::Relaxed);
+    }
+
+    /// The host gets nothing more for now: no request is sent again, and none that leads up to sending the file.
+    pub fn hold(&self) {
+        self.held.cancel();
+    }
+
+    /// Whether the host gets nothing more for now.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.is_cancelled()
+    }
+
+    /// Waits until the host gets nothing more.
+    pub async fn held(&self) {
+        self.held.cancelled().await;
+    }
+
+    /// Whether a request that failed may be sent again.
+    #[must_use]
+    pub fn may_try_again(&self) -> bool {
+        !self.once.load(Ordering::Relaxed) && !self.is_held()
+    }
+
+    /// A request failed and will be sent again.
+    pub fn note_failed_try(&self, kind: FailureKind) {
+        self.failed_try.send_replace(Some(kind));
+    }
+
+    /// Hears of requests that failed and will be sent again.
+    #[must_use]
+    pub fn failed_tries(&self) -> watch::Receiver<Option<FailureKind>> {
+        self.failed_try.subscribe()
     }
 
     /// The host says, beside a good answer, that nothing is left of its limit; until when, if it says that too.
