@@ -37,7 +37,7 @@
 //! | [`render`] | texts with links in them: formats, templates, escaping, link files. Reads manifests, asks nobody | `clock` `config` `job` `record` |
 //! | [`shelf`] | the only code that creates, moves, links or removes a user's file. Never overwrites one | `job` |
 //! | [`telemetry`] | the table of events, and where the log goes | `clock` `config` `job` |
-//! | [`control`] | the socket of the commands, the gallery, the model of the status. Changes nothing itself: it asks the agent | `clock` `host` `job` `ledger` `record` |
+//! | [`control`] | the socket of the commands, the gallery, the model of the status. Changes nothing itself: it asks the agent | `clock` `host` `job` `ledger` `record` `telemetry` |
 //! | [`agent`] | wiring: channels, tasks, the order of start and shutdown; the only place that spawns tasks; what follows from an outcome | `backoff` `clock` `config` `control` `flow` `host` `inspect` `job` `ledger` `record` `schedule` `shelf` `telemetry` `upload` `watch` |
 //! | [`cli`] | arguments, exit codes, what is printed: a file per command. No logic of its own | `agent` `clock` `config` `control` `host` `ledger` `record` `render` `telemetry` |
 //!

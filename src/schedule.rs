@@ -107,6 +107,15 @@ pub enum Input {
     },
     /// A host may be used again.
     Wake(HostId),
+    /// Nothing new is started for this host until it is let go: the user says so.
+    Hold {
+        /// Which.
+        host: HostId,
+        /// Held, or let go.
+        held: bool,
+    },
+    /// A job leaves the queue without an attempt.
+    Withdraw(JobId),
     /// Results can (not) be recorded: nothing is started while they cannot.
     Blocked(bool),
     /// Start nothing any more.
@@ -196,11 +205,20 @@ struct Attempt {
 #[derive(Debug)]
 struct Lane {
     flow: Flow,
+    /// The user paused it.
+    held: bool,
     /// Jobs that may come here; one with several hosts stands in the line of each.
     ready: VecDeque<Ready>,
     /// Attempts that are active or parked.
     in_window: usize,
     late: usize,
+}
+
+impl Lane {
+    /// It has something to start, as soon as it may.
+    fn waits(&self) -> bool {
+        !self.held && !self.ready.is_empty()
+    }
 }
 
 /// Numbers for `status`.
@@ -257,8 +275,10 @@ impl Scheduler {
     /// A pool of so many workers for these hosts, of which there must be at least one.
     #[must_use]
     pub fn new(scale: Scale, queue_warn: usize, flows: Vec<Flow>) -> Self {
-        let lanes =
-            flows.into_iter().map(|flow| Lane { flow, ready: VecDeque::new(), in_window: 0, late: 0 }).collect();
+        let lanes = flows
+            .into_iter()
+            .map(|flow| Lane { flow, held: false, ready: VecDeque::new(), in_window: 0, late: 0 })
+            .collect();
         Self {
             free: (1..=scale.workers()).collect(),
             scale,
@@ -339,6 +359,8 @@ impl Scheduler {
                 let step = self.lane(host).flow.wake();
                 commands.extend(step.map(|step| Command::Circuit { host, step }));
             }
+            Input::Hold { host, held } => self.lane(host).held = held,
+            Input::Withdraw(job) => self.withdraw(job),
             Input::Blocked(blocked) => self.blocked = blocked,
             Input::Stop => self.stopping = true,
             Input::Tick => {}
@@ -376,7 +398,7 @@ impl Scheduler {
     /// When something may be started that may not be started now.
     #[must_use]
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let opens = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).map(|lane| lane.flow.open_at(now));
+        let opens = self.lanes.iter().filter(|lane| lane.waits()).map(|lane| lane.flow.open_at(now));
         let circuits = self.lanes.iter().filter_map(|lane| lane.flow.circuit().open_until());
         opens.chain(circuits).chain(self.scale.next_look()).filter(|at| *at > now).min()
     }
@@ -396,7 +418,7 @@ impl Scheduler {
     /// Whether this host takes nothing at the moment, however long one waits for a place in its window.
     #[must_use]
     pub fn turns_away(&self, now: Instant, host: HostId) -> bool {
-        self.lanes[host.0].flow.turns_away(now)
+        self.lanes[host.0].held || self.lanes[host.0].flow.turns_away(now)
     }
 
     /// Workers in use.
@@ -449,6 +471,13 @@ impl Scheduler {
         if worker <= self.scale.workers() {
             self.free.insert(worker);
         }
+    }
+
+    fn withdraw(&mut self, job: JobId) {
+        let before: usize = self.lanes.iter().map(|lane| lane.ready.len()).sum();
+        self.lanes.iter_mut().for_each(|lane| lane.ready.retain(|ready| ready.job != job));
+        let after: usize = self.lanes.iter().map(|lane| lane.ready.len()).sum();
+        self.waiting -= usize::from(after < before);
     }
 
     fn ended(&mut self, now: Instant, job: JobId, end: End, commands: &mut Vec<Command>) {
@@ -524,7 +553,7 @@ impl Scheduler {
         let alone = lane.ready.len() == self.waiting;
         let may = alone || lane.flow.is_proven() || lane.in_window == 0;
         let window = lane.in_window < lane.flow.window() && lane.late < self.late_limit();
-        may && window && lane.flow.admits() && lane.flow.open_at(now) <= now
+        !lane.held && may && window && lane.flow.admits() && lane.flow.open_at(now) <= now
     }
 
     /// Whether it is `host` that `ready` goes to, if it starts now. `host` has room.

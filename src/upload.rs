@@ -40,6 +40,7 @@ pub async fn attempt(
         source: Arc::clone(&source),
         image,
         progress: Arc::clone(&progress),
+        doubtful: job.unknown_outcomes > 0,
         deadline,
         gallery: None,
     };

@@ -12,6 +12,7 @@ use pixchute::control::api::{JobsPage, RetryBody};
 use pixchute::control::client::{Client, ClientError};
 use pixchute::control::model::PoolStatus;
 use pixchute::control::server::{self, BindError, State};
+use pixchute::control::steer::{Cancelled, Rescanned, Turned};
 use pixchute::control::{Request, Requests, Retried, RetryWhat, Status};
 use pixchute::host::local::Store;
 use pixchute::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Links, Stage};
@@ -75,6 +76,7 @@ fn status() -> Status {
         folders: Vec::new(),
         hosts: Vec::new(),
         attempts: Vec::new(),
+        recent: Vec::new(),
     }
 }
 
@@ -83,13 +85,21 @@ async fn fake_agent(mut requests: Requests) {
     while let Some(request) = requests.recv().await {
         match request {
             Request::Status(reply) => drop(reply.send(status())),
+            Request::Attempts(reply) => drop(reply.send(Vec::new())),
             Request::Retry(RetryWhat::All, reply) => drop(reply.send(Retried { queued: 3, refused: Vec::new() })),
             Request::Retry(RetryWhat::Paths(paths), reply) => {
                 let refused = paths.iter().map(|path| format!("{}: unknown", path.display())).collect();
                 drop(reply.send(Retried { queued: 0, refused }));
             }
             Request::Retry(RetryWhat::Job(_), reply) => drop(reply.send(Retried { queued: 1, refused: Vec::new() })),
-            Request::Rescan(reply) => drop(reply.send(())),
+            Request::Rescan(reply) => drop(reply.send(Rescanned { folders: 2 })),
+            Request::Cancel(_, reply) => drop(reply.send(Cancelled { cancelled: 1, refused: Vec::new() })),
+            Request::Turn(_, names, reply) => {
+                let refused = names.iter().filter(|named| named.name != "pixhost");
+                let refused = refused.map(|named| format!("{}: unknown", named.name)).collect();
+                let hosts = if names.is_empty() { vec!["local".to_owned()] } else { Vec::new() };
+                drop(reply.send(Turned { hosts, refused, ..Turned::default() }));
+            }
         }
     }
 }
@@ -274,7 +284,7 @@ async fn images_are_served_and_nothing_else() {
         &format!("/i/{id}.jpg"),
         &format!("/t/{id}.png"),
         "/i/",
-        "/v1/status",
+        "/v1/jobs",
     ] {
         let reply = bench.get(bad).await;
         assert_eq!(reply.status(), "404", "{bad}");

@@ -44,6 +44,7 @@ impl Bench {
                 hash: ContentHash(*blake3::hash(bytes).as_bytes()),
             },
             progress: Arc::new(Progress::new()),
+            doubtful: false,
             deadline: tokio::time::Instant::now() + Duration::from_secs(180),
             gallery: None,
         }

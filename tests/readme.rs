@@ -108,9 +108,11 @@ fn the_configurations_that_are_shown_can_be_used() {
     fs::create_dir_all(key.parent().expect("a parent")).expect("made");
     fs::write(&key, "key").expect("written");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("closed");
-    fs::write(home.path().join("gallery"), "key").expect("written");
+    for credential in ["gallery", "bucket", "cloud"] {
+        fs::write(home.path().join(credential), "key").expect("written");
+    }
     let examples = blocks("toml");
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
         let file = home.path().join("config.toml");
         fs::write(&file, example).expect("written");

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::cancel;
 use super::recorder::Finished;
 use super::rest;
 use super::shared::{FolderId, Kept, Note, Shared};
@@ -28,6 +30,8 @@ pub(super) struct Attempt {
     pub(super) worker: usize,
     pub(super) progress: Arc<Progress>,
     pub(super) content: Option<Kept>,
+    /// The user does not want it any more.
+    pub(super) cancel: CancellationToken,
 }
 
 /// Where an attempt belongs.
@@ -39,13 +43,20 @@ struct Place {
 
 /// Runs the attempt and tells the recorder and the pool how it ended.
 pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
-    let Attempt { mut job, folder, host, worker, progress, content } = attempt;
+    let Attempt { mut job, folder, host, worker, progress, content, cancel } = attempt;
     let began = Instant::now();
     let mut end = match job.advance(JobEvent::Start) {
         Ok(()) => {
             job.attempts += 1;
             job.not_before = None;
-            upload_or_link(&shared, &mut job, &Place { folder, host, worker }, &progress, content).await
+            let place = Place { folder, host, worker };
+            tokio::select! {
+                biased;
+                // Dropping the attempt closes its connections.
+                () = cancel.cancelled() => None,
+                end = upload_or_link(&shared, &mut job, &place, &progress, content) => Some(end),
+            }
+            .unwrap_or_else(|| cancelled(&mut job, &progress))
         }
         Err(error) => {
             trouble("a job is not where it should be (a bug)", &error);
@@ -65,6 +76,18 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
         let _ = results.send(finished).await;
     }
     let _ = shared.notes.send(Note::Ended { job: id, end: said, rest }).await;
+}
+
+/// The end of an attempt that the user cut.
+fn cancelled(job: &mut Job, progress: &Progress) -> End {
+    let all_sent = progress.all_sent();
+    job.unknown_outcomes += u32::from(all_sent);
+    let mut failure = cancel::failure(progress.phase());
+    failure.sent = progress.sent();
+    if all_sent {
+        failure.message.push_str(" after all bytes were sent: the image may be on the host");
+    }
+    End::Outcome(Outcome::Failed(failure))
 }
 
 async fn upload_or_link(

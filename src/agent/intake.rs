@@ -24,6 +24,9 @@ use crate::watch::{Feed, FolderFeed, Settled, WatchState};
 /// costs at most this.
 const DUE_TICK: Duration = Duration::from_secs(30);
 
+/// How many jobs are read at a time when a folder goes on.
+const PAGE: usize = 256;
+
 /// How many rested jobs are claimed at once.
 const CLAIM: usize = 16;
 
@@ -35,10 +38,18 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
     let slot = shared.slot(folder);
     let room = Arc::clone(&shared.host(slot.host()).room);
     let mut blocked = slot.blocked.subscribe();
+    let (mut held, mut turned) = (slot.held.subscribe(), slot.held.subscribe());
     let mut place = None;
     let mut absent = false;
     loop {
+        if held.borrow_and_update().is_some() {
+            // Paused: its files stay where they are, and nobody waits for them; its place is for others.
+            place = None;
+            let _ = shared.notes.send(Note::Checkpoint).await;
+        }
+        turned.borrow_and_update();
         let next = async {
+            let _ = held.wait_for(Option::is_none).await;
             // While the manifest cannot be written, nothing is taken that would have to be recorded there.
             let _ = blocked.wait_for(Option::is_none).await;
             if place.is_none() {
@@ -48,9 +59,14 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
         };
         let item = tokio::select! {
             item = next => item,
+            _ = turned.changed() => continue,
             () = shared.stopping.cancelled() => return,
         };
         match item {
+            Feed::Settled(settled) if slot.busy.contains(&settled.path) => {
+                // Somebody else has it since: it is being cancelled.
+                slot.taken.fetch_add(1, Ordering::SeqCst);
+            }
             Feed::Settled(settled) => {
                 let Some(place) = place.take() else { continue };
                 slot.busy.insert(settled.path.clone());
@@ -77,14 +93,17 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
                     let _ = shared.notes.send(Note::Scanned(folder)).await;
                 }
             }
-            Feed::Overflow => emit(
-                Event::WatchOverflow,
-                &Fields { folder: Some(&slot.config().path), ..Fields::default() },
-                format_args!(
-                    "more happened in {} than could be reported; it is scanned instead, nothing is missed",
-                    shown(&slot.config().path)
-                ),
-            ),
+            Feed::Overflow => {
+                slot.last.overflows.fetch_add(1, Ordering::Relaxed);
+                emit(
+                    Event::WatchOverflow,
+                    &Fields { folder: Some(&slot.config().path), ..Fields::default() },
+                    format_args!(
+                        "more happened in {} than could be reported; it is scanned instead, nothing is missed",
+                        shown(&slot.config().path)
+                    ),
+                )
+            }
         }
     }
 }
@@ -192,7 +211,7 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdi
     }
 }
 
-async fn inspect_file(
+pub(super) async fn inspect_file(
     shared: &Shared,
     path: std::path::PathBuf,
     fingerprint: Fingerprint,
@@ -207,7 +226,7 @@ async fn inspect_file(
     }
 }
 
-fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> Job {
+pub(super) fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> Job {
     let config = shared.folder(folder);
     Job {
         id: JobId::generate(),
@@ -282,6 +301,7 @@ async fn claim_round(shared: &Arc<Shared>, host: HostId, now: WallTime) -> Optio
             let Ok(place) = Arc::clone(&slot.room).try_acquire_owned() else { break };
             places.push(place);
         }
+        let _claiming = slot.claiming.lock().await;
         let due = match shared.ledger.due(slot.name.clone(), latest(shared, now, host).await, places.len()).await {
             Ok(due) => due,
             Err(error) => {
@@ -332,6 +352,9 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         }
     };
     let slot = shared.slot(folder);
+    if slot.held.borrow().is_some() {
+        return set_aside(shared, folder, job).await;
+    }
     slot.busy.insert(job.path.clone());
     shared.open.fetch_add(1, Ordering::Relaxed);
     let was_cooling = job.stage == Stage::Cooling;
@@ -365,6 +388,36 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         format_args!("{} is queued again for {}", shown(&job.name), job.host),
     );
     let _ = shared.notes.send(Note::Arrived { job: Box::new(job), folder, place, content: None, fresh: false }).await;
+}
+
+/// A due or queued job of a paused folder waits in the ledger: [`make_due`] finds it there by its stage.
+pub(super) async fn set_aside(shared: &Shared, folder: FolderId, mut job: Job) {
+    if job.stage == Stage::Cooling
+        && let Err(error) = job.advance(JobEvent::Requeue)
+    {
+        trouble("a job is not where it should be (a bug)", &error);
+    }
+    let path = job.path.clone();
+    job.not_before = Some(shared.clock.now().after(FOREIGN_REST));
+    shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
+    if shared.slot(folder).busy.contains(&path) {
+        shared.slot(folder).busy.remove(&path);
+        shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The jobs of this folder that were due while it was paused are due now.
+pub(super) async fn make_due(shared: &Shared, folder: &Path) {
+    let mut before = None;
+    while let Ok(jobs) = shared.ledger.jobs(Some(Stage::Waiting), before, PAGE).await
+        && let Some(last) = jobs.last()
+    {
+        before = Some(last.id);
+        let waiting = jobs.into_iter().filter(|job| job.folder == folder && job.not_before.is_some());
+        let due = |job| Write::Put(Box::new(Job { not_before: Some(shared.clock.now()), ..job }));
+        shared.write(waiting.map(due).collect(), Durability::Process).await;
+    }
+    shared.wake_claimers();
 }
 
 /// The file was touched or edited while it rested.

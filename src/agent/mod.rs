@@ -15,13 +15,16 @@
 //! writes what there is. What was cut is queued again at the next start.
 
 mod attempt;
+mod cancel;
 mod intake;
+mod live;
 mod pool;
 mod recorder;
 mod recovery;
 mod rest;
 mod shared;
 mod status;
+mod steer;
 mod steps;
 mod verdict;
 
@@ -149,6 +152,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild).await?;
     let pauses = recovered.pauses.clone();
     let (circuits, budgets) = (recovered.circuits.clone(), recovered.budgets.clone());
+    steer::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
     for (folder, feed) in feeds {
@@ -164,6 +168,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
     pool.rest_as_before(pauses);
     pool.flow_as_before(circuits, budgets);
+    pool.hold_as_before();
     pool.run(shutdown).await;
     // Every attempt has ended: nobody else sends results.
     shared.close_results();

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,10 +10,12 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt};
-use super::shared::{FolderId, Kept, Note, Rest, Shared};
-use super::status;
+use super::cancel;
+use super::shared::{FolderId, FolderSlot, Kept, Note, Rest, Shared};
+use super::{intake, status};
 use crate::clock::{WallTime, human};
 use crate::config::Dedupe;
 use crate::control::{Request, Requests};
@@ -38,16 +41,21 @@ const ONCE_TICK: Duration = Duration::from_millis(100);
 /// An attempt in flight.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) name: std::path::PathBuf,
+    pub(super) name: PathBuf,
+    /// Where the file lies.
+    pub(super) path: PathBuf,
+    pub(super) folder: FolderId,
     pub(super) host: HostId,
+    /// Ends the attempt as cancelled.
+    pub(super) cancel: CancellationToken,
     pub(super) progress: Arc<Progress>,
 }
 
 /// A job in the queue.
 #[derive(Debug)]
-struct Queued {
-    job: Box<Job>,
-    folder: FolderId,
+pub(super) struct Queued {
+    pub(super) job: Box<Job>,
+    pub(super) folder: FolderId,
     content: Option<Kept>,
     /// Not in the ledger yet.
     fresh: bool,
@@ -63,7 +71,7 @@ pub(super) struct Pool {
     notes: mpsc::Receiver<Note>,
     requests: Requests,
     blocked: watch::Receiver<Option<String>>,
-    queued: HashMap<JobId, Queued>,
+    pub(super) queued: HashMap<JobId, Queued>,
     pub(super) running: HashMap<JobId, Running>,
     /// Hosts that rest, for the word when they are back.
     pub(super) resting: HashMap<HostId, (Instant, WallTime, String)>,
@@ -216,6 +224,7 @@ impl Pool {
                 self.perhaps_ready();
             }
             Note::Checkpoint => {}
+            Note::Cancel(sought, reply) => drop(reply.send(self.cancel(&sought))),
         }
     }
 
@@ -225,8 +234,38 @@ impl Pool {
         let content = queued.job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
         let bytes = queued.job.fingerprint.len;
         let ready = Ready { job: queued.job.id, hosts: Arc::new([host]), choice: Choice::First, content, bytes };
+        let (folder, held) = (queued.folder, slot.held.borrow().is_some());
         self.queued.insert(ready.job, queued);
+        if held {
+            // It was on its way when its folder was paused.
+            return self.give_back(|queued| queued == folder);
+        }
         self.handle(Input::Ready(ready));
+    }
+
+    /// Takes jobs of these folders out of the queue: fresh ones are found in their folder again, the others wait in the
+    /// ledger.
+    pub(super) fn give_back(&mut self, of: impl Fn(FolderId) -> bool) {
+        let ids: Vec<JobId> = self.queued.iter().filter(|(_, queued)| of(queued.folder)).map(|(id, _)| *id).collect();
+        let mut claimed = Vec::new();
+        for id in ids {
+            let Some(queued) = self.queued.remove(&id) else { continue };
+            self.handle(Input::Withdraw(id));
+            if queued.fresh {
+                let slot = self.shared.slot(queued.folder);
+                slot.busy.remove(&queued.job.path);
+                slot.hints().hint(queued.job.path);
+                self.shared.open.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                claimed.push((queued.folder, queued.job));
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        self.shared.tracker.spawn(async move {
+            for (folder, job) in claimed {
+                intake::set_aside(&shared, folder, *job).await;
+            }
+        });
     }
 
     fn ended(&mut self, job: JobId, end: End, rest: Option<Rest>) {
@@ -293,7 +332,7 @@ impl Pool {
         [self.scheduler.next_wake(now), idle, rests, once].into_iter().flatten().min()
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         for command in self.scheduler.handle(Instant::now(), input) {
             match command {
                 Command::Start { job, host, worker, probe } => {
@@ -335,8 +374,17 @@ impl Pool {
         if probe {
             progress.probe();
         }
-        self.running.insert(id, Running { name: job.name.clone(), host, progress: Arc::clone(&progress) });
-        let attempt = Attempt { job: *job, folder, host, worker, progress, content };
+        let cancel = CancellationToken::new();
+        let running = Running {
+            name: job.name.clone(),
+            path: job.path.clone(),
+            folder,
+            host,
+            cancel: cancel.clone(),
+            progress: Arc::clone(&progress),
+        };
+        self.running.insert(id, running);
+        let attempt = Attempt { job: *job, folder, host, worker, progress, content, cancel };
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(attempt::run(shared, attempt));
     }
@@ -344,18 +392,22 @@ impl Pool {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(reply) => status::answer(self, reply),
+            // The one who asked may be gone.
+            Request::Attempts(reply) => drop(reply.send(status::attempts(self))),
             Request::Retry(what, reply) => {
                 let shared = Arc::clone(&self.shared);
                 self.shared.tracker.spawn(async move {
                     let _ = reply.send(status::retry(&shared, what).await);
                 });
             }
-            Request::Rescan(reply) => {
-                for (_, slot) in self.shared.folders() {
-                    slot.hints().rescan();
-                }
-                let _ = reply.send(());
+            Request::Rescan(reply) => drop(reply.send(self.rescan())),
+            Request::Cancel(what, reply) => {
+                let shared = Arc::clone(&self.shared);
+                self.shared.tracker.spawn(async move {
+                    let _ = reply.send(cancel::cancel(&shared, what).await);
+                });
             }
+            Request::Turn(turn, names, reply) => self.turn(turn, &names, reply),
         }
     }
 
@@ -376,7 +428,12 @@ impl Pool {
 
     /// Every folder was scanned once, or is not there.
     fn all_scanned(&self) -> bool {
-        self.shared.folders().iter().all(|(id, _)| self.scanned.contains(id))
+        self.shared.folders().iter().all(|(id, slot)| self.scanned.contains(id) || self.is_held(slot))
+    }
+
+    /// The user paused the folder or its host.
+    fn is_held(&self, slot: &FolderSlot) -> bool {
+        slot.held.borrow().is_some() || self.shared.host(slot.host()).held.borrow().is_some()
     }
 
     /// Nothing is settling, queued, in flight or unrecorded, and nothing is due.
@@ -384,10 +441,12 @@ impl Pool {
         let now = self.shared.clock.now();
         self.all_scanned()
             && self.shared.hosts().iter().all(|(_, slot)| slot.claimed_once.load(Ordering::Relaxed))
-            && self.shared.folders().iter().all(|(_, slot)| status::nothing_settles(slot, now, ONCE_PATIENCE))
-            // After the feeds: what they have handed over is counted here.
-            && self.shared.open.load(Ordering::SeqCst) == 0
+            && self.shared.folders().iter().all(|(_, slot)| {
+                self.is_held(slot) || status::nothing_settles(slot, now, ONCE_PATIENCE)
+            })
+            // After the feeds: what they have handed over is counted here. What the user paused is not waited for.
+            && self.shared.open.load(Ordering::SeqCst) == self.queued.len() as u64
             && self.running.is_empty()
-            && self.queued.is_empty()
+            && self.queued.values().all(|queued| self.is_held(&self.shared.slot(queued.folder)))
     }
 }

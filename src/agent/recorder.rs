@@ -442,6 +442,8 @@ impl Recorder {
             }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
+            self.shared.recent.add(&entry.job, &entry.record, entry.failure.as_ref());
+            slot.last.note(entry.record.at, entry.failure.as_ref());
             if entry.job.stage == Stage::Cooling {
                 self.shared.wake_claimers();
             }
@@ -569,6 +571,7 @@ fn log_recorded(folder: &Folder, entry: &Entry) {
         }
         (status, Some(failure)) => {
             let event = match status {
+                Status::Failed if failure.class == ErrorClass::Cancelled => Event::JobCancelled,
                 Status::Failed => Event::JobFailed,
                 Status::Timeout => Event::JobTimeout,
                 _ => Event::JobDeferred,

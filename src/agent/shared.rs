@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::cancel;
+use super::live::{Last, Recent};
 use super::recorder::Finished;
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Folder};
@@ -57,6 +59,8 @@ pub(super) enum Note {
     Scanned(FolderId),
     /// Somebody wants to know whether everything is done (`--once`).
     Checkpoint,
+    /// Give up what is queued or in flight of these; tells how many there were.
+    Cancel(cancel::Sought, oneshot::Sender<usize>),
 }
 
 /// The content of a small file, kept from its inspection so that it need not be read a second time. Counts against
@@ -95,6 +99,10 @@ pub(super) struct HostSlot {
     pub(super) last_success: Mutex<Option<WallTime>>,
     pub(super) last_error: Mutex<Option<String>>,
     pub(super) unknown_outcomes: AtomicU64,
+    /// Since when the user has it paused.
+    pub(super) held: watch::Sender<Option<WallTime>>,
+    /// Taken by whoever turns resting jobs into queued or cancelled ones, so that none is both.
+    pub(super) claiming: tokio::sync::Mutex<()>,
     /// Its due jobs were looked for at least once.
     pub(super) claimed_once: AtomicBool,
 }
@@ -110,6 +118,8 @@ impl HostSlot {
             last_success: Mutex::default(),
             last_error: Mutex::default(),
             unknown_outcomes: AtomicU64::new(0),
+            held: watch::Sender::new(None),
+            claiming: tokio::sync::Mutex::default(),
             claimed_once: AtomicBool::new(false),
         }
     }
@@ -131,6 +141,9 @@ pub(super) struct FolderSlot {
     pub(super) taken: AtomicU64,
     /// Why nothing is taken from it at the moment: its manifest cannot be written.
     pub(super) blocked: watch::Sender<Option<String>>,
+    /// Since when the user has it paused.
+    pub(super) held: watch::Sender<Option<WallTime>>,
+    pub(super) last: Last,
 }
 
 /// What of a drop folder changes with the configuration.
@@ -149,6 +162,8 @@ impl FolderSlot {
             in_place: AtomicBool::new(true),
             taken: AtomicU64::new(0),
             blocked: watch::Sender::new(None),
+            held: watch::Sender::new(None),
+            last: Last::default(),
         }
     }
 
@@ -205,6 +220,7 @@ pub(super) struct Shared {
     /// Files between settling and record.
     pub(super) open: AtomicU64,
     pub(super) counts: Counts,
+    pub(super) recent: Recent,
 }
 
 impl std::fmt::Debug for Shared {
@@ -241,6 +257,7 @@ impl Shared {
             kept: Arc::new(Semaphore::new(KEPT_BYTES)),
             open: AtomicU64::new(0),
             counts: Counts::default(),
+            recent: Recent::default(),
         }
     }
 

@@ -12,9 +12,12 @@ use tokio::time::Instant;
 use super::pool::Pool;
 use super::shared::{FolderId, FolderSlot, HostSlot, Shared};
 use crate::clock::WallTime;
-use crate::control::model::{AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, Status};
+use crate::control::model::{
+    AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, StageTimes, Status,
+};
 use crate::control::{Retried, RetryWhat};
 use crate::flow::Cause;
+use crate::host::{Progress, rate};
 use crate::job::{Event as JobEvent, Job, Stage};
 use crate::ledger::{Census, Durability, Write};
 use crate::schedule::{HostId, LaneView};
@@ -57,10 +60,28 @@ fn add_counts(folder: &mut FolderStatus, census: &[Census]) {
             Stage::Failed => (&mut counts.failed, false),
         };
         *counter += row.count;
-        if open && row.count > 0 {
-            folder.oldest_open_at = [folder.oldest_open_at, row.oldest].into_iter().flatten().min();
+        if row.count == 0 {
+            continue;
         }
+        if open {
+            folder.oldest_open_at = earlier(folder.oldest_open_at, row.oldest);
+        }
+        folder.next_due_at = earlier(folder.next_due_at, row.next_due);
+        let times = &mut folder.oldest_at;
+        let time = match row.stage {
+            Stage::Waiting => &mut times.waiting,
+            Stage::Started => &mut times.started,
+            Stage::Uploaded => &mut times.uploaded,
+            Stage::Cooling => &mut times.cooling,
+            Stage::Failed => &mut times.failed,
+            Stage::Done => continue,
+        };
+        *time = earlier(*time, row.oldest);
     }
+}
+
+fn earlier(one: Option<WallTime>, other: Option<WallTime>) -> Option<WallTime> {
+    [one, other].into_iter().flatten().min()
 }
 
 fn snapshot(pool: &Pool) -> Status {
@@ -93,6 +114,7 @@ fn snapshot(pool: &Pool) -> Status {
         folders: shared.folders().iter().map(|(id, slot)| folder_status(pool, *id, slot)).collect(),
         hosts: shared.hosts().iter().map(|(id, slot)| host_status(pool, *id, slot)).collect(),
         attempts: attempts(pool),
+        recent: shared.recent.list(),
     }
 }
 
@@ -114,7 +136,13 @@ fn folder_status(pool: &Pool, id: FolderId, slot: &FolderSlot) -> FolderStatus {
         settling_total: feed.settling_total,
         counts: StageCounts { waiting, ..StageCounts::default() },
         oldest_open_at: oldest,
+        oldest_at: StageTimes { waiting: oldest, ..StageTimes::default() },
+        last_success_at: slot.last.success(),
+        last_error: slot.last.error(),
+        next_due_at: None,
+        overflows: slot.last.overflows(),
         manifest: config.manifest.clone(),
+        held_since: *slot.held.borrow(),
     }
 }
 
@@ -130,6 +158,7 @@ fn host_status(pool: &Pool, id: HostId, slot: &HostSlot) -> HostStatus {
         max_parallel: view.ceiling,
         queued: view.queued,
         paused_until,
+        held_since: *slot.held.borrow(),
         pause_reason,
         last_success_at: *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner),
         last_error: slot.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -159,7 +188,8 @@ fn condition(pool: &Pool, id: HostId, view: &LaneView) -> (&'static str, Option<
     }
 }
 
-fn attempts(pool: &Pool) -> Vec<AttemptStatus> {
+pub(super) fn attempts(pool: &Pool) -> Vec<AttemptStatus> {
+    let now = pool.shared.clock.now();
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut attempts: Vec<AttemptStatus> = pool
         .running
@@ -168,16 +198,26 @@ fn attempts(pool: &Pool) -> Vec<AttemptStatus> {
             worker: pool.scheduler.worker_of(*job),
             job: *job,
             file: shown(&running.name),
+            folder: pool.shared.folder(running.folder).path.clone(),
             host: pool.shared.host(running.host).name.clone(),
             phase: running.progress.phase(),
             sent: running.progress.sent(),
             total: running.progress.total(),
+            bytes_per_second: running.progress.bytes_per_second(),
+            left_ms: time_left(&running.progress),
+            since: WallTime::from_millis(now.millis().saturating_sub_unsigned(millis(running.progress.age()))),
             age_ms: millis(running.progress.age()),
             idle_ms: millis(running.progress.idle()),
         })
         .collect();
     attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.age_ms));
     attempts
+}
+
+/// Milliseconds until the body is sent, if that can be said.
+fn time_left(progress: &Progress) -> Option<u64> {
+    let left = rate::time_left(progress.sent(), progress.total(), progress.bytes_per_second())?;
+    u64::try_from(left.as_millis()).ok()
 }
 
 /// Makes resting and failed jobs due now.
@@ -210,7 +250,7 @@ pub(super) async fn retry(shared: &Shared, what: RetryWhat) -> Retried {
 }
 
 /// The job whose file lies at `path`, or was dropped there and lies in `retry/` or `failed/` now.
-async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
+pub(super) async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
     if let Ok(Some(job)) = shared.ledger.at_path(path.to_path_buf()).await {
         return Some(job);
     }

@@ -7,6 +7,7 @@ mod out;
 mod retry;
 mod run;
 mod status;
+mod steer;
 mod tail;
 
 use std::future::Future;
@@ -59,6 +60,14 @@ enum Command {
     Tail(tail::TailArgs),
     /// Try resting or failed files again now
     Retry(retry::RetryArgs),
+    /// Give files up: those that wait, rest or are being uploaded go to failed/
+    Cancel(steer::CancelArgs),
+    /// Start nothing new for a host or from a folder; without a name: at all. Survives restarts
+    Pause(steer::TurnArgs),
+    /// End a pause, and the rest that a host asked for
+    Resume(steer::TurnArgs),
+    /// Scan all folders now
+    Rescan,
     /// Show what is known about hosts
     #[command(subcommand)]
     Host(host::HostCommand),
@@ -87,6 +96,10 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
         Command::Status(args) => status::run(&args, &client(file)?, out),
         Command::Tail(args) => tail::run(&args, file, out),
         Command::Retry(args) => retry::run(&args, &client(file)?, out),
+        Command::Cancel(args) => steer::cancel(&args, &client(file)?, out),
+        Command::Pause(args) => steer::pause(&args, &client(file)?, out),
+        Command::Resume(args) => steer::resume(&args, &client(file)?, out),
+        Command::Rescan => steer::rescan(&client(file)?, out),
         Command::Host(command) => host::run(&command, file, out),
     }
 }

@@ -112,6 +112,9 @@ fn folder_row(folder: &FolderStatus, now: WallTime) -> Vec<String> {
 fn folder_notes(folder: &FolderStatus, now: WallTime) -> Vec<String> {
     let path = safe(&folder.path.to_string_lossy());
     let mut notes = Vec::new();
+    if let Some(since) = folder.held_since {
+        notes.push(format!("{path}: paused by you {} ago; `pixchute resume` goes on", human::age(now.since(since))));
+    }
     if let Some(reason) = &folder.watch_reason {
         notes.push(format!("{path}: {} because {}", safe(&folder.watch), safe(reason)));
     }
@@ -146,13 +149,14 @@ fn hosts(status: &Status, paint: Paint) -> String {
 }
 
 fn host_row(host: &HostStatus, now: WallTime) -> Vec<String> {
-    let state = match (host.paused_until, &host.pause_reason, host.next_due_at) {
-        (Some(until), reason, _) => {
+    let state = match (host.held_since, host.paused_until, &host.pause_reason, host.next_due_at) {
+        (Some(since), ..) => format!("paused by you {} ago", human::age(now.since(since))),
+        (None, Some(until), reason, _) => {
             let reason = reason.as_deref().map(|reason| format!(": {}", safe(reason))).unwrap_or_default();
             format!("paused for {}{reason}", human::age(until.since(now)))
         }
-        (None, _, Some(due)) => format!("next resting file in {}", human::age(due.since(now))),
-        (None, _, None) => "ok".to_owned(),
+        (None, None, _, Some(due)) => format!("next resting file in {}", human::age(due.since(now))),
+        (None, None, _, None) => "ok".to_owned(),
     };
     vec![
         safe(&host.name),

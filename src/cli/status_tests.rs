@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::control::model::{PoolStatus, SettlingStatus, StageCounts};
+use crate::control::model::{PoolStatus, SettlingStatus, StageCounts, StageTimes};
 use crate::job::{JobId, Phase};
 
 fn at(seconds: i64) -> WallTime {
@@ -18,7 +18,13 @@ fn folder() -> FolderStatus {
         settling_total: 1,
         counts: StageCounts { waiting: 2, started: 1, cooling: 4, done: 120, failed: 1, ..StageCounts::default() },
         oldest_open_at: Some(at(-300)),
+        oldest_at: StageTimes { waiting: Some(at(-300)), cooling: Some(at(-200)), ..StageTimes::default() },
+        last_success_at: Some(at(-5)),
+        last_error: None,
+        next_due_at: Some(at(100)),
+        overflows: 0,
         manifest: PathBuf::from("/home/a/Drop/manifest.jsonl"),
+        held_since: None,
     }
 }
 
@@ -33,6 +39,7 @@ fn host() -> HostStatus {
         queued: 2,
         paused_until: Some(at(180)),
         pause_reason: Some("429 Too Many Requests".into()),
+        held_since: None,
         last_success_at: Some(at(-5)),
         last_error: Some("no answer".into()),
         next_due_at: None,
@@ -57,13 +64,18 @@ fn status() -> Status {
             worker: Some(3),
             job: JobId::generate(),
             file: "trip/x.jpg".into(),
+            folder: PathBuf::from("/home/a/Drop"),
             host: "pixhost".into(),
             phase: Phase::Send,
             sent: 50,
             total: 200,
+            bytes_per_second: 10,
+            left_ms: Some(15_000),
+            since: at(-12),
             age_ms: 12_000,
             idle_ms: 900,
         }],
+        recent: Vec::new(),
     }
 }
 

@@ -16,7 +16,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::server::State;
-use super::{Request, Retried, RetryWhat, Status};
+use super::steer::Rescanned;
+use super::{Request, Retried, RetryWhat, Status, steering};
 use crate::clock::WallTime;
 use crate::job::{Job, JobId, Stage};
 use crate::ledger::LedgerError;
@@ -40,6 +41,8 @@ pub(super) fn router(state: State) -> Router {
         .route("/v1/jobs/{id}/retry", post(retry_job))
         .route("/v1/retry", post(retry))
         .route("/v1/folders/rescan", post(rescan))
+        .merge(steering::routes())
+        .route("/v1/events", get(super::events::events))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such route; see `GET /v1/status`, `GET /v1/jobs`"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
@@ -140,12 +143,16 @@ pub struct ErrorBody {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
 
-    fn bad(message: impl Into<String>) -> Self {
+    pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 }
 
@@ -170,7 +177,7 @@ async fn within<T>(who: &str, answer: impl Future<Output = T>) -> Result<T, ApiE
 }
 
 /// Asks the agent something and waits for its answer.
-async fn ask<T>(state: &State, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
+pub(super) async fn ask<T>(state: &State, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
     let (reply, answer) = oneshot::channel();
     let exchange = async {
         state.handle.send(request(reply)).await.ok()?;
@@ -180,7 +187,7 @@ async fn ask<T>(state: &State, request: impl FnOnce(oneshot::Sender<T>) -> Reque
     within("agent", exchange).await?.ok_or_else(stopping)
 }
 
-async fn status(Extract(state): Extract<State>) -> Result<Json<Status>, ApiError> {
+pub(super) async fn status(Extract(state): Extract<State>) -> Result<Json<Status>, ApiError> {
     Ok(Json(ask(&state, Request::Status).await?))
 }
 
@@ -234,7 +241,6 @@ fn retry_what(body: &[u8]) -> Result<RetryWhat, ApiError> {
     }
 }
 
-async fn rescan(Extract(state): Extract<State>) -> Result<Json<Value>, ApiError> {
-    ask(&state, Request::Rescan).await?;
-    Ok(Json(Value::Object(serde_json::Map::new())))
+async fn rescan(Extract(state): Extract<State>) -> Result<Json<Rescanned>, ApiError> {
+    Ok(Json(ask(&state, Request::Rescan).await?))
 }

@@ -6,11 +6,15 @@
 
 pub mod api;
 pub mod client;
+pub mod events;
 mod gallery;
 pub mod human;
 pub mod model;
+mod moving;
 mod people;
 pub mod server;
+pub mod steer;
+mod steering;
 pub mod texts;
 
 use std::path::PathBuf;
@@ -18,7 +22,8 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::job::JobId;
-pub use model::Status;
+pub use model::{AttemptStatus, Status};
+use steer::{CancelWhat, Cancelled, Named, Rescanned, Turn, Turned};
 
 /// How many requests may wait for the agent: each comes from a connection that waits for its answer, and the agent
 /// answers in microseconds; a full channel makes the connection wait, not the agent.
@@ -29,10 +34,16 @@ pub const REQUEST_QUEUE: usize = 16;
 pub enum Request {
     /// How are you?
     Status(oneshot::Sender<Status>),
+    /// What runs now? Costs the agent a look at its memory.
+    Attempts(oneshot::Sender<Vec<AttemptStatus>>),
     /// Try these again now.
     Retry(RetryWhat, oneshot::Sender<Retried>),
     /// Scan all folders now.
-    Rescan(oneshot::Sender<()>),
+    Rescan(oneshot::Sender<Rescanned>),
+    /// Give these up.
+    Cancel(CancelWhat, oneshot::Sender<Cancelled>),
+    /// Pause hosts and folders, or let them go on; no name means everything.
+    Turn(Turn, Vec<Named>, oneshot::Sender<Turned>),
 }
 
 /// Which jobs shall be tried again.

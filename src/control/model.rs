@@ -34,7 +34,13 @@ pub struct Status {
     pub hosts: Vec<HostStatus>,
     /// The attempts that run now, longest first.
     pub attempts: Vec<AttemptStatus>,
+    /// The last outcomes since the start of the agent, newest first.
+    #[serde(default)]
+    pub recent: Vec<OutcomeStatus>,
 }
+
+/// How many outcomes [`Status::recent`] holds at most.
+pub const RECENT: usize = 20;
 
 /// Workers and queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +78,35 @@ pub struct FolderStatus {
     pub counts: StageCounts,
     /// Since when the oldest job that is neither done nor failed is known.
     pub oldest_open_at: Option<WallTime>,
+    /// Since when the oldest job in each stage is known.
+    #[serde(default)]
+    pub oldest_at: StageTimes,
+    /// When an upload from here succeeded last, since the start of the agent.
+    #[serde(default)]
+    pub last_success_at: Option<WallTime>,
+    /// What failed last and when, since the start of the agent.
+    #[serde(default)]
+    pub last_error: Option<ErrorStatus>,
+    /// When the next resting file from here is due.
+    #[serde(default)]
+    pub next_due_at: Option<WallTime>,
+    /// How often more happened here than could be reported, since the start of the agent.
+    #[serde(default)]
+    pub overflows: u64,
     /// Its manifest.
     pub manifest: PathBuf,
+    /// The user paused it then; null if not.
+    #[serde(default)]
+    pub held_since: Option<WallTime>,
+}
+
+/// What failed last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorStatus {
+    /// When.
+    pub at: WallTime,
+    /// The class and the message.
+    pub message: String,
 }
 
 /// A file whose end has not been seen.
@@ -99,6 +132,17 @@ pub struct StageCounts {
     pub failed: u64,
 }
 
+/// Since when the oldest job in each stage that is not over is known; null without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the words of `Stage`")]
+pub struct StageTimes {
+    pub waiting: Option<WallTime>,
+    pub started: Option<WallTime>,
+    pub uploaded: Option<WallTime>,
+    pub cooling: Option<WallTime>,
+    pub failed: Option<WallTime>,
+}
+
 /// One host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostStatus {
@@ -122,6 +166,9 @@ pub struct HostStatus {
     pub paused_until: Option<WallTime>,
     /// Why it rests.
     pub pause_reason: Option<String>,
+    /// The user paused it then; null if not. It may rest on top of that.
+    #[serde(default)]
+    pub held_since: Option<WallTime>,
     /// When an upload succeeded last, since the start of the agent.
     pub last_success_at: Option<WallTime>,
     /// What failed last, since the start of the agent.
@@ -141,6 +188,9 @@ pub struct AttemptStatus {
     pub job: JobId,
     /// The file, relative to its drop folder.
     pub file: String,
+    /// The drop folder.
+    #[serde(default)]
+    pub folder: PathBuf,
     /// Where it goes.
     pub host: String,
     /// What it is doing.
@@ -149,8 +199,41 @@ pub struct AttemptStatus {
     pub sent: u64,
     /// Bytes of the body.
     pub total: u64,
+    /// How many of them go per second now; 0 when none do, or it is too early to tell.
+    #[serde(default)]
+    pub bytes_per_second: u64,
+    /// How long the rest takes at this rate; null when that cannot be said.
+    #[serde(default)]
+    pub left_ms: Option<u64>,
+    /// Since when it runs.
+    pub since: WallTime,
     /// How long it runs.
     pub age_ms: u64,
     /// How long nothing has moved.
     pub idle_ms: u64,
+}
+
+/// One outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeStatus {
+    /// When.
+    pub at: WallTime,
+    /// The word of the manifest: `uploaded`, `linked`, `timeout`, `deferred`, `failed`.
+    pub status: String,
+    /// The job.
+    pub job: JobId,
+    /// The file, relative to its drop folder.
+    pub file: String,
+    /// The drop folder.
+    pub folder: PathBuf,
+    /// The host.
+    pub host: String,
+    /// The link; null without one.
+    pub url: Option<String>,
+    /// Why there is none.
+    pub error: Option<String>,
+    /// Length of the file.
+    pub bytes: u64,
+    /// How long the attempt took.
+    pub duration_ms: u64,
 }

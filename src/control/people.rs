@@ -1,4 +1,4 @@
-//! The routes for people: the gallery page and the images of the `local` host. Read-only.
+//! The routes for people: the gallery page, the images of the `local` host, and how the agent is. Read-only.
 //!
 //! Whoever may open a loopback port may read this; so nothing here shows a secret or a `delete_url`. A foreign `Host`
 //! header is refused: otherwise a web page could have its own name resolve to 127.0.0.1 and read the gallery.
@@ -19,7 +19,8 @@ use serde::Deserialize;
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 
-use super::api::ANSWER_DEADLINE;
+use super::api::{self, ANSWER_DEADLINE};
+use super::events;
 use super::gallery::{self, Page};
 use super::server::State;
 use crate::host::local::{Store, StoredName};
@@ -49,6 +50,8 @@ pub(super) fn router(state: State, bound: IpAddr) -> Router {
         .route("/t/{name}", get(thumb))
         .route("/gallery.css", get(async || asset("text/css; charset=utf-8", include_str!("gallery.css"))))
         .route("/gallery.js", get(async || asset("text/javascript; charset=utf-8", include_str!("gallery.js"))))
+        .route("/v1/status", get(api::status))
+        .route("/v1/events", get(events::events))
         .route("/healthz", get(async || "ok\n"))
         .fallback(async || (StatusCode::NOT_FOUND, "not found\n"))
         .layer(middleware::from_fn(guard))

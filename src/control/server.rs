@@ -13,8 +13,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::server::conn::http1;
@@ -24,6 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+use super::events::{self, Live};
+use super::moving::Moving;
 use super::{Handle, api, people};
 use crate::clock::Clock;
 use crate::host::local::Store;
@@ -35,9 +37,9 @@ pub const MAX_CONNECTIONS: usize = 64;
 /// A client must have sent the head of its request by then; also how long an idle connection is kept.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A connection is closed after this time whatever it does: the largest image takes seconds on loopback, so only a
-/// client that does not read comes here.
-pub const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
+/// A connection to which nothing could be written for so long is closed: a stream of events writes every few seconds, the
+/// largest image takes seconds on loopback, so only a client that does not read comes here.
+pub const CONNECTION_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long answers that have begun may take when the agent stops.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(2);
@@ -183,17 +185,23 @@ fn bind_private(path: &Path) -> io::Result<Control> {
 
 /// Serves both listeners until `shutdown` is cancelled; then answers that have begun may end for [`STOP_DEADLINE`].
 pub async fn serve(people: Option<People>, control: Option<Control>, state: State, shutdown: CancellationToken) {
+    let live = Live::new(shutdown.clone());
     let for_people = async {
         if let Some(People { listener, address }) = people {
-            accept(listener, people::router(state.clone(), address.ip()), &shutdown).await;
+            let router = people::router(state.clone(), address.ip()).layer(Extension(Arc::clone(&live)));
+            accept(listener, router, &shutdown).await;
         }
     };
     let for_commands = async {
         if let Some(Control { listener, _file }) = control {
-            accept(listener, api::router(state.clone()), &shutdown).await;
+            let router = api::router(state.clone()).layer(Extension(Arc::clone(&live)));
+            accept(listener, router, &shutdown).await;
         }
     };
-    tokio::join!(for_people, for_commands);
+    tokio::select! {
+        _ = async { tokio::join!(for_people, for_commands) } => {}
+        () = events::watch_progress(&live, &state.handle) => {}
+    }
 }
 
 async fn accept<L: Listener>(mut listener: L, router: Router, shutdown: &CancellationToken) {
@@ -213,6 +221,7 @@ async fn accept<L: Listener>(mut listener: L, router: Router, shutdown: &Cancell
 
 /// One connection. Its errors are the client's affair: a closed browser tab is no event of ours.
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, shutdown: &CancellationToken) {
+    let (stream, written) = Moving::new(stream);
     let mut serving = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -222,7 +231,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router,
     tokio::select! {
         _ = serving.as_mut() => return,
         () = shutdown.cancelled() => {}
-        () = tokio::time::sleep(CONNECTION_LIFETIME) => {}
+        () = written.until_quiet(CONNECTION_PATIENCE) => {}
     }
     serving.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(STOP_DEADLINE, serving).await;

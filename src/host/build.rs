@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::engine::RecipeHost;
 use super::options::{base_url, nearest, resolve};
-use super::recipe::{Listed, library};
+use super::recipe::{Listed, Protocol, library};
 use super::redact::Redactor;
-use super::{Host, http, local};
+use super::thumb::Thumbnailer;
+use super::{Host, http, local, store};
 use crate::clock::Clock;
 use crate::config::{Config, HostConfig, Problem};
 
@@ -21,9 +22,15 @@ const LOCAL: &str = "local";
 /// Everything that is wrong with the `[host.*]` tables and their recipes.
 pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<String, Arc<dyn Host>>, Vec<Problem>> {
     let mut hosts: BTreeMap<String, Arc<dyn Host>> = BTreeMap::new();
+    // One for all hosts: its bound is that of the machine.
+    let thumbnailer = Thumbnailer::default();
     let mut problems = Vec::new();
     for (name, host) in &config.hosts {
-        let built = if host.recipe == LOCAL { build_local(host, local.as_ref()) } else { build_recipe(config, host) };
+        let built = if host.recipe == LOCAL {
+            build_local(host, local.as_ref())
+        } else {
+            build_recipe(config, host, &thumbnailer)
+        };
         match built {
             Ok(built) => drop(hosts.insert(name.clone(), built)),
             Err(found) => problems.extend(found),
@@ -65,7 +72,7 @@ fn build_local(host: &HostConfig, site: Option<&local::Site>) -> Result<Arc<dyn 
     }
 }
 
-fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec<Problem>> {
+fn build_recipe(config: &Config, host: &HostConfig, thumbnailer: &Thumbnailer) -> Result<Arc<dyn Host>, Vec<Problem>> {
     let problem = |key: &str, message: String, help: Option<String>| Problem {
         span: host.span.clone(),
         key: format!("host.{}{key}", host.name),
@@ -81,10 +88,14 @@ fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec
             .map(|what| problem(".recipe", format!("{}: {what}", error.origin), None))
             .collect::<Vec<_>>()
     })?;
-    let (base_url, options) = match (base_url(&recipe, host), resolve(&recipe, host)) {
+    let options = resolve(&recipe, host);
+    let endpoint = options.as_ref().ok().filter(|_| recipe.protocol == Protocol::S3).and_then(store::endpoint);
+    let (base_url, options) = match (base_url(&recipe, host, endpoint), options) {
         (Ok(base_url), Ok(options)) => (base_url, options),
         (base_url, options) => {
-            let problems = base_url.err().into_iter().chain(options.err().into_iter().flatten());
+            // The address of a store is among its options: the mistake is told there.
+            let base_url = base_url.err().filter(|_| recipe.protocol != Protocol::S3 || options.is_ok());
+            let problems = base_url.into_iter().chain(options.err().into_iter().flatten());
             return Err(problems.collect());
         }
     };
@@ -92,6 +103,10 @@ fn build_recipe(config: &Config, host: &HostConfig) -> Result<Arc<dyn Host>, Vec
         let message = format!("no HTTPS client could be set up: {}", error.without_url());
         vec![problem("", message, Some("are the system's certificates installed (package ca-certificates)?".into()))]
     })?;
+    if recipe.protocol != Protocol::Steps {
+        let built = store::build(config, host, (recipe, base_url, &options), client, Some(thumbnailer.clone()))?;
+        return Ok(Arc::new(built));
+    }
     let secrets = options.iter().filter(|(name, _)| recipe.options.get(*name).is_some_and(|spec| spec.secret));
     let redactor = Redactor::new(secrets.map(|(_, value)| value));
     Ok(Arc::new(RecipeHost {

@@ -111,6 +111,7 @@ impl RecipeHost {
             }
             upload.progress.note_failed_try(failure.kind);
             upload.progress.enter(Phase::Wait);
+            upload.progress.count_retry();
             tokio::select! {
                 () = sleep(delay) => {}
                 () = upload.progress.held() => return Err(failure),
@@ -295,7 +296,7 @@ fn filled(pairs: &[(String, Template)], scope: &Scope) -> Result<Vec<(String, St
 }
 
 /// A random number in `0.0..=1.0`.
-fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     let random = u16::try_from(Ulid::generate().random() & 0xffff).unwrap_or(0);
     f64::from(random) / f64::from(u16::MAX)
 }

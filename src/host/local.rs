@@ -163,7 +163,7 @@ impl Store {
         if let Some(there) = known.into_iter().find(|thumb| self.thumb_path(thumb).exists()) {
             return Some(there);
         }
-        let Thumb { bytes, kind } = self.thumbnailer.make(&self.image_path(&name), facts).await?;
+        let Thumb { bytes, kind } = self.thumbnailer.of_file(&self.image_path(&name), facts).await?;
         let name = name.with_kind(kind);
         let store = self.clone();
         let write = tokio::task::spawn_blocking(move || {

@@ -14,9 +14,11 @@ pub mod local;
 mod options;
 mod pause;
 pub mod progress;
+pub mod rate;
 pub mod recipe;
 mod redact;
 pub mod source;
+mod store;
 pub mod thumb;
 mod verdict;
 
@@ -123,6 +125,8 @@ pub struct Upload {
     pub image: ImageFacts,
     /// Where the host tells how far it is.
     pub progress: Arc<Progress>,
+    /// An earlier attempt may have stored it: its answer was lost, or the agent was killed.
+    pub doubtful: bool,
     /// The attempt ends here: no retry is begun that could not end before.
     pub deadline: Instant,
     /// The gallery it belongs to, made by the same host's [`Galleries`].

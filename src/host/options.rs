@@ -99,18 +99,19 @@ pub(super) fn resolve(recipe: &Recipe, host: &HostConfig) -> Result<Options, Vec
     if problems.is_empty() { Ok(options) } else { Err(problems) }
 }
 
-/// The base URL of `host`, without a slash at its end.
+/// The base URL of `host`, without a slash at its end; `else_here` if the user named it by another option.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub(super) fn base_url(recipe: &Recipe, host: &HostConfig) -> Result<Url, Problem> {
+pub(super) fn base_url(recipe: &Recipe, host: &HostConfig, else_here: Option<String>) -> Result<Url, Problem> {
+    let key = if else_here.is_some() && host.base_url.is_none() { "endpoint" } else { "base_url" };
     let problem = |message: String, help: &str| Problem {
-        span: host.span.clone(),
-        key: format!("host.{}.base_url", host.name),
+        span: host.options.get(key).map_or(host.span.clone(), |setting| setting.span.clone()),
+        key: format!("host.{}.{key}", host.name),
         message,
         help: Some(help.to_owned()),
     };
-    let Some(text) = host.base_url.as_ref().or(recipe.base_url.as_ref()) else {
+    let Some(text) = host.base_url.as_ref().or(else_here.as_ref()).or(recipe.base_url.as_ref()) else {
         return Err(problem(
             format!("recipe `{}` needs it", recipe.name),
             "the address of the site: base_url = \"https://…\"",

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::rate::{Mark, Marks};
 use crate::job::{FailureKind, Phase};
 
 /// The live state of one attempt.
@@ -28,6 +29,30 @@ pub struct Progress {
     held: CancellationToken,
     /// What made the last try fail that is followed by another one.
     failed_try: watch::Sender<Option<FailureKind>>,
+    /// Bytes of earlier bodies: logins, earlier tries.
+    sent_before: AtomicU64,
+    /// Tries of single requests after the first ones.
+    retries: AtomicU64,
+    marks: [AtomicMark; 2],
+}
+
+/// A [`Mark`] that others may read while the attempt writes it. A reader that comes in between sees a rate that is a
+/// little off, once.
+#[derive(Debug, Default)]
+struct AtomicMark {
+    at: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl AtomicMark {
+    fn get(&self) -> Mark {
+        Mark { at: self.at.load(Ordering::Relaxed), sent: self.sent.load(Ordering::Relaxed) }
+    }
+
+    fn set(&self, mark: Mark) {
+        self.at.store(mark.at, Ordering::Relaxed);
+        self.sent.store(mark.sent, Ordering::Relaxed);
+    }
 }
 
 impl Progress {
@@ -45,6 +70,9 @@ impl Progress {
             once: AtomicBool::new(false),
             held: CancellationToken::new(),
             failed_try: watch::Sender::new(None),
+            sent_before: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            marks: Default::default(),
         }
     }
 
@@ -65,15 +93,32 @@ impl Progress {
 
     /// A request with a body of `total` bytes begins: the counter of sent bytes starts again.
     pub fn start_body(&self, total: u64) {
-        self.sent.store(0, Ordering::Relaxed);
+        self.sent_before.fetch_add(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        let start = Mark { at: self.now(), sent: 0 };
+        self.marks.iter().for_each(|mark| mark.set(start));
         self.enter(Phase::Send);
     }
 
     /// `bytes` more of the body were handed to the connection.
     pub fn add_sent(&self, bytes: u64) {
-        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.touch();
+        if let Some(Marks(earlier, later)) = self.marks().next(Mark { at: self.now(), sent }) {
+            self.marks[0].set(earlier);
+            self.marks[1].set(later);
+        }
+    }
+
+    /// A request is sent once more.
+    pub fn count_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many requests were sent once more.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     /// `bytes` more of an answer arrived.
@@ -137,6 +182,21 @@ impl Progress {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// Bytes of all bodies handed to connections so far, earlier tries included.
+    #[must_use]
+    pub fn sent_in_all(&self) -> u64 {
+        self.sent_before.load(Ordering::Relaxed) + self.sent()
+    }
+
+    /// How many bytes of the current body move per second now; 0 when none do, or it is too early to tell.
+    #[must_use]
+    pub fn bytes_per_second(&self) -> u64 {
+        if self.phase() != Phase::Send {
+            return 0;
+        }
+        self.marks().rate(Mark { at: self.now(), sent: self.sent() })
+    }
+
     /// Length of the current body.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -168,13 +228,44 @@ impl Progress {
     }
 
     fn touch(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved_at.store(now, Ordering::Relaxed);
+        self.moved_at.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the attempt began.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn marks(&self) -> Marks {
+        Marks(self.marks[0].get(), self.marks[1].get())
     }
 }
 
 impl Default for Progress {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_body_starts_again_and_both_are_counted() {
+        let progress = Progress::new();
+        progress.start_body(300_000);
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            progress.add_sent(10_000);
+        }
+        assert_eq!((progress.sent(), progress.bytes_per_second()), (200_000, 100_000));
+        progress.start_body(50_000);
+        assert_eq!((progress.sent(), progress.bytes_per_second(), progress.sent_in_all()), (0, 0, 200_000));
+        progress.add_sent(50_000);
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!((progress.bytes_per_second(), progress.sent_in_all()), (100_000, 250_000));
+        progress.enter(Phase::Response);
+        assert_eq!(progress.bytes_per_second(), 0, "nothing is being sent any more");
     }
 }

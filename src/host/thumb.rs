@@ -1,4 +1,4 @@
-//! Thumbnails for the `local` host: a small picture from an untrusted big one, in bounded memory.
+//! Thumbnails for hosts that make none: a small picture from an untrusted big one, in bounded memory.
 //!
 //! Never fails an upload: whatever cannot be decoded has no thumbnail. BMP, TIFF, AVIF and HEIC have none in any case.
 //!
@@ -6,7 +6,7 @@
 //! it keeps its permit until then. A JPEG file is held in memory while it is decoded.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Source;
 use crate::job::{ImageFacts, ImageKind};
 
 /// A thumbnail fits into a square of this many pixels: four in a row on a small screen, sharp on a dense one.
@@ -30,6 +31,9 @@ pub const LARGE_DECODED_BYTES: u64 = 64 << 20;
 
 /// Decodes at a time. More would take the processors from the uploads.
 const DECODES: u32 = 2;
+
+/// How much of a source is read at once.
+const READ: usize = 64 << 10;
 
 /// JPEG quality: no visible loss at this size, about 15 kB.
 const QUALITY: u8 = 80;
@@ -57,16 +61,29 @@ impl Default for Thumbnailer {
 
 impl Thumbnailer {
     /// The thumbnail of the picture at `path`, or `None` when none can be made of it.
-    pub async fn make(&self, path: &Path, facts: &ImageFacts) -> Option<Thumb> {
+    pub async fn of_file(&self, path: &Path, facts: &ImageFacts) -> Option<Thumb> {
+        let path = path.to_owned();
+        self.make(move || File::open(path).map(BufReader::new), facts).await
+    }
+
+    /// The thumbnail of a picture on its way to a host, or `None` when none can be made of it.
+    pub async fn of(&self, source: &Arc<Source>, facts: &ImageFacts) -> Option<Thumb> {
+        let source = Arc::clone(source);
+        self.make(move || Ok(BufReader::with_capacity(READ, Reader { source, at: 0 })), facts).await
+    }
+
+    async fn make<R: BufRead + Seek>(
+        &self,
+        open: impl FnOnce() -> io::Result<R> + Send + 'static,
+        facts: &ImageFacts,
+    ) -> Option<Thumb> {
         let format = format(facts.kind)?;
         let budget = budget(facts)?;
         let permit = self.permit(budget).await?;
-        let path = path.to_owned();
         let decode = tokio::task::spawn_blocking(move || {
             // Held by the thread, not by the future: a dropped upload must not let a third decode begin.
             let _permit = permit;
-            let file = File::open(path).ok()?;
-            decode(file, format, budget).ok().and_then(|picture| encode(&picture).ok())
+            decode(open().ok()?, format, budget).ok().and_then(|picture| encode(&picture).ok())
         });
         // A decoder that panics on a picture made for it is one more reason for no thumbnail.
         decode.await.ok().flatten()
@@ -75,6 +92,34 @@ impl Thumbnailer {
     async fn permit(&self, budget: u64) -> Option<OwnedSemaphorePermit> {
         let wanted = if budget > LARGE_DECODED_BYTES { DECODES } else { 1 };
         Arc::clone(&self.permits).acquire_many_owned(wanted).await.ok()
+    }
+}
+
+/// A position in a source.
+struct Reader {
+    source: Arc<Source>,
+    at: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.source.len().saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let bytes = self.source.read(self.at, left.min(buffer.len()))?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+}
+
+impl Seek for Reader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.source.len().checked_add_signed(by),
+        };
+        self.at = target.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 
@@ -100,10 +145,10 @@ fn format(kind: ImageKind) -> Option<ImageFormat> {
 }
 
 /// Decodes the (first) picture, shrinks it and turns it upright.
-fn decode(file: File, format: ImageFormat, budget: u64) -> image::ImageResult<DynamicImage> {
+fn decode(file: impl BufRead + Seek, format: ImageFormat, budget: u64) -> image::ImageResult<DynamicImage> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(budget);
-    let mut reader = ImageReader::with_format(BufReader::new(file), format);
+    let mut reader = ImageReader::with_format(file, format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
     // The limits above do not cover `from_decoder`: a 109 kB PNG of 30,000 × 30,000 pixels would be decoded all the same.

@@ -174,6 +174,12 @@ async fn the_census_counts_and_forgets(ledger: &dyn Ledger) {
     assert_eq!(count("/drop", Stage::Done).await, Some((1, 0)), "how old finished jobs are is not asked");
     ledger.write(vec![Write::Remove(second.id)], Durability::Process).await.expect("removed");
     assert_eq!(count("/drop", Stage::Waiting).await, None);
+    let resting = |due| Job { stage: Stage::Cooling, not_before: Some(WallTime::from_millis(due)), ..some_job() };
+    let not_yet = Job { pending: true, ..resting(1) };
+    put(ledger, &[&resting(7_000), &resting(6_000), &not_yet]).await;
+    let census = ledger.census().await.expect("read");
+    let due = census.iter().find(|entry| entry.stage == Stage::Cooling).and_then(|entry| entry.next_due);
+    assert_eq!(due, Some(WallTime::from_millis(6_000)), "what is pending is not due");
 }
 
 async fn files_between_two_paths_are_seen(ledger: &dyn Ledger) {

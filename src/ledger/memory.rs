@@ -69,6 +69,7 @@ impl State {
             if let Some(entry) = known {
                 entry.count += 1;
                 entry.oldest = entry.oldest.map(|oldest| oldest.min(job.queued_at));
+                entry.next_due = [entry.next_due, next_due(job)].into_iter().flatten().min();
             } else {
                 counts.push(Census {
                     folder: job.folder.clone(),
@@ -76,11 +77,17 @@ impl State {
                     stage: job.stage,
                     count: 1,
                     oldest: (job.stage != Stage::Done).then_some(job.queued_at),
+                    next_due: next_due(job),
                 });
             }
         }
         counts
     }
+}
+
+/// When a resting job is due.
+fn next_due(job: &Job) -> Option<WallTime> {
+    job.not_before.filter(|_| job.stage == Stage::Cooling && !job.pending)
 }
 
 impl MemoryLedger {

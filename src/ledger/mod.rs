@@ -129,6 +129,8 @@ pub struct Census {
     pub count: u64,
     /// When the oldest of them was queued first; not known of `Done` jobs.
     pub oldest: Option<WallTime>,
+    /// When the next of them is due; only of `Cooling` jobs.
+    pub next_due: Option<WallTime>,
 }
 
 /// A rest that a host asked for.

@@ -370,3 +370,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_held_host_gets_nothing_until_it_is_let_go_and_the_others_do_not_wait_for_it() {
+    let now = Instant::now();
+    let mut pool = pool(4, 2);
+    let _ = pool.handle(now, Input::Hold { host: HostId(0), held: true });
+    let kept: Vec<Ready> = [0, 0].map(ready).to_vec();
+    for job in &kept {
+        assert_eq!(pool.handle(now, Input::Ready(job.clone())), []);
+    }
+    assert_eq!(starts(&pool.handle(now, Input::Ready(ready(1)))).len(), 1);
+    assert_eq!(starts(&pool.handle(now, Input::Wake(HostId(0)))), [], "the end of a rest does not end a pause");
+    assert_eq!(pool.next_wake(now), None, "nothing to wait for");
+    assert_eq!(pool.handle(now, Input::Withdraw(kept[0].job)), []);
+    assert_eq!(pool.depth(), 1);
+    assert_eq!(starts(&pool.handle(now, Input::Hold { host: HostId(0), held: false })), [kept[1].job]);
+    assert_eq!((pool.depth(), pool.in_flight()), (0, 2));
+}

@@ -75,6 +75,16 @@ pub enum Event {
     LedgerRepaired,
     /// A torn last line was mended.
     ManifestRepaired,
+    /// The user paused a drop folder.
+    FolderPaused,
+    /// It is read again.
+    FolderResumed,
+    /// The user asked for something that has no event of its own.
+    AgentSteered,
+    /// Another configuration applies.
+    ConfigReloaded,
+    /// A configuration was read that cannot be used: the old one applies.
+    ConfigRejected,
 }
 
 /// What belongs to an event for ever.
@@ -91,7 +101,7 @@ pub struct Entry {
 }
 
 /// The table, in the order of [`Event`].
-pub const TABLE: [Entry; 31] = [
+pub const TABLE: [Entry; 36] = [
     entry(Event::AgentStarted, "agent-started", Level::INFO, "a65ead82d2384adeba4ce3baa4f28038"),
     entry(Event::AgentReady, "agent-ready", Level::INFO, "3c147f9155494add955e505d351b0e90"),
     entry(Event::AgentStopping, "agent-stopping", Level::INFO, "b1b23bb3b67142d8a0e3569b37c6b10e"),
@@ -123,6 +133,11 @@ pub const TABLE: [Entry; 31] = [
     entry(Event::DiskOk, "disk-ok", Level::INFO, "671d4a7cdfd543629ea12e5478e564b5"),
     entry(Event::LedgerRepaired, "ledger-repaired", Level::INFO, "800b12e493bf40a7a065d6ea43451880"),
     entry(Event::ManifestRepaired, "manifest-repaired", Level::INFO, "200c814fe1114ffca8e226cc0cd60bff"),
+    entry(Event::FolderPaused, "folder-paused", Level::INFO, "b0a3c7d0c8c04d0a9c6ee2ee5f0d4c51"),
+    entry(Event::FolderResumed, "folder-resumed", Level::INFO, "5d7f2be7f5a94d1db3b1f2b7a6d00e62"),
+    entry(Event::AgentSteered, "agent-steered", Level::INFO, "c27a4e0b8e3f4b0fa6f6a1c5d9b3e7f4"),
+    entry(Event::ConfigReloaded, "config-reloaded", Level::INFO, "e91d6b52f04c4c7f8d5d3a20b7c6f185"),
+    entry(Event::ConfigRejected, "config-rejected", Level::ERROR, "7a58c3e1d2b64f9e9b0c4f6e8d1a2b36"),
 ];
 
 const fn entry(event: Event, name: &'static str, level: Level, message_id: &'static str) -> Entry {
@@ -170,6 +185,7 @@ pub struct Fields<'a> {
 
 /// Writes one event. `message` says what, where, what was expected and what to do.
 pub fn emit(event: Event, fields: &Fields<'_>, message: fmt::Arguments<'_>) {
+    super::live::tell(event, fields, message);
     let Entry { name, level, message_id, .. } = *event.entry();
     macro_rules! at {
         ($level:expr) => {
@@ -237,7 +253,10 @@ mod tests {
     fn levels_are_those_of_the_contract() {
         let names = |level| TABLE.iter().filter(|e| e.level == level).map(|e| e.name).collect::<Vec<_>>();
         assert_eq!(names(Level::WARN), ["folder-absent", "watch-overflow", "queue-filling", "host-paused"]);
-        assert_eq!(names(Level::ERROR), ["job-timeout", "job-failed", "account-error", "disk-blocked"]);
+        assert_eq!(
+            names(Level::ERROR),
+            ["job-timeout", "job-failed", "account-error", "disk-blocked", "config-rejected"]
+        );
         assert_eq!(names(Level::DEBUG), ["job-started", "window-changed"]);
     }
 

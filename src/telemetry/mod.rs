@@ -5,6 +5,7 @@
 //! own, and what does not fit is dropped and counted.
 
 pub mod event;
+pub mod live;
 mod pretty;
 
 use std::io::IsTerminal;

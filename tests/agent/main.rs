@@ -8,5 +8,7 @@ mod commands;
 mod crash;
 mod files;
 mod hangs;
+mod live;
 mod outcomes;
 mod rests;
+mod steering;

@@ -119,7 +119,7 @@ impl Fake {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the fake runs beside the code under test")]
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
 
@@ -206,7 +206,7 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
     }
 }
 
-async fn head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
+pub(crate) async fn head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end;
@@ -226,7 +226,12 @@ async fn head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
 }
 
 /// Reads exactly `Content-Length` bytes; chunked framing is an error.
-async fn body(stream: &mut TcpStream, buffer: &mut Vec<u8>, request: &mut Request, pace: Option<usize>) -> Option<()> {
+pub(crate) async fn body(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    request: &mut Request,
+    pace: Option<usize>,
+) -> Option<()> {
     assert_eq!(request.header("transfer-encoding"), None, "the length must be announced");
     let length: usize = request.header("content-length").map_or(0, |text| text.parse().unwrap());
     while buffer.len() < length {

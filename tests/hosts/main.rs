@@ -7,6 +7,7 @@ mod fake;
 mod misbehaviour;
 mod problems;
 mod retries;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -97,9 +98,12 @@ impl Image {
     }
 
     fn named(name: &str, len: usize) -> Self {
+        Self::with(name, (0..len).map(|i| (i % 251) as u8).collect())
+    }
+
+    fn with(name: &str, bytes: Vec<u8>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
-        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
         let (source, _) = Source::open(&path, wire_name(&path), ImageKind::Png).unwrap();
         let image = ImageFacts {
@@ -114,6 +118,7 @@ impl Image {
             source: Arc::new(source),
             image,
             progress: Arc::new(Progress::new()),
+            doubtful: false,
             deadline: Instant::now() + Duration::from_secs(180),
             gallery: None,
         };

@@ -33,6 +33,8 @@ pub(crate) enum Reply {
     Stored,
     /// The same after this time.
     StoredAfter(Duration),
+    /// Reads the body in pieces of so many bytes with a pause after each, and stores it.
+    Slowly(usize, Duration),
     /// Reads everything and never answers.
     Silent,
     /// Does not even read the body: stops after the head.
@@ -191,8 +193,11 @@ fn serve(state: &State, stream: TcpStream) {
 /// Requests on one connection, until somebody closes it.
 fn converse(state: &State, stream: &TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::with_capacity(256 * 1024, stream);
-    if matches!(state.reply(""), Reply::SilentAfterAccept) {
-        return until_gone(stream);
+    match state.reply("") {
+        Reply::SilentAfterAccept => return until_gone(stream),
+        // A small window, or the system would take megabytes at once and nobody would see how slow this host is.
+        Reply::Slowly(..) => rustix::net::sockopt::set_socket_recv_buffer_size(stream, 16_384)?,
+        _ => {}
     }
     loop {
         if reader.fill_buf()?.is_empty() {
@@ -214,7 +219,15 @@ fn converse(state: &State, stream: &TcpStream) -> std::io::Result<()> {
                 let mut body = peeked;
                 let missing = length - body.len();
                 let mut rest = vec![0; missing];
-                reader.read_exact(&mut rest)?;
+                match reply {
+                    Reply::Slowly(piece, pause) => {
+                        for part in rest.chunks_mut(piece) {
+                            reader.read_exact(part)?;
+                            std::thread::sleep(pause);
+                        }
+                    }
+                    _ => reader.read_exact(&mut rest)?,
+                }
                 body.extend(rest);
                 state.received.lock().expect("no panic inside").push(parse(&line, headers, &body));
                 if !answer(state, stream, &mut reader, &name, &reply)? {
@@ -234,7 +247,7 @@ fn answer(
     reply: &Reply,
 ) -> std::io::Result<bool> {
     match reply {
-        Reply::Stored => stream.write_all(stored(name).as_bytes())?,
+        Reply::Stored | Reply::Slowly(..) => stream.write_all(stored(name).as_bytes())?,
         Reply::StoredAfter(time) => {
             std::thread::sleep(*time);
             stream.write_all(stored(name).as_bytes())?;

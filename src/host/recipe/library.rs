@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Recipe, RecipeError, parse};
 
 /// The built-in recipes: name and text.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("catbox", include_str!("../../../config/hosts/catbox.toml")),
     ("chevereto", include_str!("../../../config/hosts/chevereto.toml")),
     ("freeimage", include_str!("../../../config/hosts/freeimage.toml")),
@@ -14,6 +14,8 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("imgur", include_str!("../../../config/hosts/imgur.toml")),
     ("litterbox", include_str!("../../../config/hosts/litterbox.toml")),
     ("pixhost", include_str!("../../../config/hosts/pixhost.toml")),
+    ("s3", include_str!("../../../config/hosts/s3.toml")),
+    ("webdav", include_str!("../../../config/hosts/webdav.toml")),
 ];
 
 /// The largest recipe file that is read: the built-in ones have 3 kB.

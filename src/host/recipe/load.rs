@@ -9,7 +9,7 @@ use reqwest::header::HeaderName;
 use serde::Deserialize;
 
 use super::template::FILE_VARIABLES;
-use super::{BodySpec, Extractor, Meaning, OptionSpec, Recipe, ResultSpec, Step, Template};
+use super::{BodySpec, Extractor, Meaning, OptionSpec, Protocol, Recipe, ResultSpec, Step, Template};
 use crate::host::Limits;
 use crate::job::{ErrorClass, FailureKind, ImageKind};
 
@@ -60,6 +60,8 @@ struct RawRecipe {
     about: String,
     site: String,
     base_url: Option<String>,
+    #[serde(default)]
+    protocol: RawProtocol,
     max_parallel: Option<usize>,
     #[serde(default)]
     limits: RawLimits,
@@ -67,12 +69,22 @@ struct RawRecipe {
     option: BTreeMap<String, RawOption>,
     #[serde(default)]
     require_any: Vec<Vec<String>>,
+    #[serde(default)]
     step: Vec<RawStep>,
-    result: RawResult,
+    result: Option<RawResult>,
     #[serde(default)]
     error: Vec<RawMeaning>,
     #[serde(default)]
     error_message: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawProtocol {
+    #[default]
+    Steps,
+    S3,
+    WebDav,
 }
 
 #[derive(Default, Deserialize)]
@@ -206,18 +218,36 @@ impl Checks {
         self.known.insert("base_url".to_owned());
         self.known.extend(FILE_VARIABLES.iter().map(|name| format!("file.{name}")));
         self.known.extend(options.keys().map(|name| format!("option.{name}")));
-        if raw.step.is_empty() || raw.step.len() > STEPS_LIMIT {
+        let protocol = match raw.protocol {
+            RawProtocol::Steps => Protocol::Steps,
+            RawProtocol::S3 => Protocol::S3,
+            RawProtocol::WebDav => Protocol::WebDav,
+        };
+        if protocol != Protocol::Steps {
+            let described = !raw.step.is_empty() || raw.result.is_some();
+            self.no_steps(described, protocol, &options);
+        } else if raw.step.is_empty() || raw.step.len() > STEPS_LIMIT {
             self.problem("step", format!("there must be 1 to {STEPS_LIMIT} [[step]] tables"));
         }
         let steps: Vec<Step> =
             raw.step.into_iter().enumerate().filter_map(|(i, step)| self.step(&format!("step[{i}]"), step)).collect();
-        if self.problems.is_empty() && steps.iter().filter(|step| step.sends_file()).count() != 1 {
+        if protocol == Protocol::Steps
+            && self.problems.is_empty()
+            && steps.iter().filter(|step| step.sends_file()).count() != 1
+        {
             self.problem(
                 "step",
                 "exactly one step must send the file: a `{ name = \"…\", file = true }` field, or body = \"raw\"",
             );
         }
-        let result = self.result(raw.result);
+        let result = match raw.result {
+            Some(result) => self.result(result),
+            None if protocol == Protocol::Steps => {
+                self.problem("result", "missing, expected a table [result] with `url`");
+                None
+            }
+            None => Some(ResultSpec::default()),
+        };
         let meanings =
             raw.error.into_iter().enumerate().filter_map(|(i, e)| self.meaning(&format!("error[{i}]"), e)).collect();
         let messages = raw.error_message.iter().filter_map(|text| self.extractor("error_message", text)).collect();
@@ -226,6 +256,7 @@ impl Checks {
             about: raw.about,
             site: raw.site,
             base_url: raw.base_url,
+            protocol,
             max_parallel: raw.max_parallel,
             limits,
             options,
@@ -235,6 +266,16 @@ impl Checks {
             meanings,
             messages,
         })
+    }
+
+    /// Of a recipe whose requests are code.
+    fn no_steps(&mut self, described: bool, protocol: Protocol, options: &BTreeMap<String, OptionSpec>) {
+        if described {
+            self.problem("protocol", "its requests and links are not described by [[step]] and [result]: remove them");
+        }
+        for name in protocol.options().iter().filter(|name| !options.contains_key(**name)) {
+            self.problem("option", format!("this protocol needs a table [option.{name}]"));
+        }
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {

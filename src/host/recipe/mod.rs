@@ -42,7 +42,9 @@ pub struct Recipe {
     pub options: BTreeMap<String, OptionSpec>,
     /// Of each group at least one option must be set.
     pub require_any: Vec<Vec<String>>,
-    /// The requests, in order. Never empty; exactly one sends the file.
+    /// Who sends the requests.
+    pub protocol: Protocol,
+    /// The requests, in order. Exactly one sends the file; none if the protocol is code.
     pub steps: Vec<Step>,
     /// How the links are made of what the steps extracted.
     pub result: ResultSpec,
@@ -51,6 +53,42 @@ pub struct Recipe {
     pub meanings: Vec<Meaning>,
     /// Where the site puts the text of an error, besides the usual places.
     pub messages: Vec<Extractor>,
+}
+
+/// Whose requests a recipe describes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Its own: they are in the steps.
+    #[default]
+    Steps,
+    /// Those of an S3 object store; the recipe has the options and the meanings of errors.
+    S3,
+    /// Those of WebDAV.
+    WebDav,
+}
+
+impl Protocol {
+    /// The options that its code asks for.
+    pub(in crate::host) fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Steps => &[],
+            Self::S3 => &[
+                "endpoint",
+                "bucket",
+                "region",
+                "access_key",
+                "secret_key",
+                "session_token",
+                "path_style",
+                "key",
+                "public_url",
+                "acl",
+                "cache_control",
+                "storage_class",
+            ],
+            Self::WebDav => &["user", "password", "key", "public_url"],
+        }
+    }
 }
 
 /// An option of a recipe.
@@ -124,7 +162,7 @@ pub enum BodySpec {
 }
 
 /// Templates of the links. All but `url` may come out empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ResultSpec {
     /// The page to link to.
     pub url: Template,

@@ -23,7 +23,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 });
 
 /// A checked template.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Template(String);
 
 /// Why a text is no template.
@@ -88,7 +88,12 @@ impl Template {
     /// # Errors
     /// [`RenderError`]
     pub fn render(&self, scope: &Scope) -> Result<String, RenderError> {
-        let rendered = ENVIRONMENT.render_str(&self.0, scope.value()).map_err(|error| match error.kind() {
+        self.render_with(scope.value())
+    }
+
+    /// The text with its expressions replaced by what they are with these values.
+    pub(in crate::host) fn render_with(&self, values: Value) -> Result<String, RenderError> {
+        let rendered = ENVIRONMENT.render_str(&self.0, values).map_err(|error| match error.kind() {
             ErrorKind::UndefinedError => RenderError::Missing(self.0.clone()),
             kind => RenderError::Failed(self.0.clone(), kind.to_string()),
         })?;

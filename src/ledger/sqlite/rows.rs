@@ -184,8 +184,11 @@ pub(super) fn census(conn: &Connection) -> Result<Vec<Census>> {
     let mut statement = conn.prepare_cached(
         "SELECT folder, host, stage, count, CASE stage WHEN 'done' THEN NULL ELSE (SELECT min(queued_at) FROM job \
          WHERE job.stage <> 'done' AND job.folder = census.folder AND job.host = census.host \
-         AND job.stage = census.stage AND open = 0) END FROM census WHERE count > 0 \
-         UNION ALL SELECT folder, host, stage, count(*), CASE stage WHEN 'done' THEN NULL ELSE min(queued_at) END \
+         AND job.stage = census.stage AND open = 0) END, \
+         CASE stage WHEN 'cooling' THEN (SELECT not_before FROM job WHERE pending = 0 AND stage = 'cooling' \
+         AND host = census.host AND folder = census.folder AND not_before IS NOT NULL \
+         ORDER BY not_before LIMIT 1) END FROM census WHERE count > 0 \
+         UNION ALL SELECT folder, host, stage, count(*), CASE stage WHEN 'done' THEN NULL ELSE min(queued_at) END, NULL \
          FROM job WHERE open = 1 GROUP BY folder, host, stage",
     )?;
     let rows = statement.query_map([], |row| {
@@ -195,6 +198,7 @@ pub(super) fn census(conn: &Connection) -> Result<Vec<Census>> {
             stage: stage_of(row, 2)?,
             count: row.get::<_, i64>(3)?.cast_unsigned(),
             oldest: row.get::<_, Option<i64>>(4)?.map(WallTime::from_millis),
+            next_due: row.get::<_, Option<i64>>(5)?.map(WallTime::from_millis),
         })
     })?;
     let mut census: Vec<Census> = Vec::new();
@@ -207,6 +211,7 @@ pub(super) fn census(conn: &Connection) -> Result<Vec<Census>> {
             Some(known) => {
                 known.count += entry.count;
                 known.oldest = [known.oldest, entry.oldest].into_iter().flatten().min();
+                known.next_due = [known.next_due, entry.next_due].into_iter().flatten().min();
             }
             None => census.push(entry),
         }
