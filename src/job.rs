@@ -422,8 +422,10 @@ pub enum Phase {
     Inspect,
     /// Waiting for a turn at the host's rate, or between two tries.
     Wait,
-    /// Name look-up, TCP and TLS.
+    /// Name look-up and TCP.
     Connect,
+    /// Agreeing on encryption.
+    Tls,
     /// Sending the request.
     Send,
     /// Waiting for the answer, or reading it.
@@ -442,6 +444,7 @@ impl Phase {
             Self::Inspect => "inspect",
             Self::Wait => "wait",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Send => "send",
             Self::Response => "response",
             Self::Parse => "parse",

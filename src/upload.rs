@@ -12,10 +12,10 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::human;
-use crate::host::{Host, Progress, Source, Upload, wire_name};
+use crate::host::{Allowance, Host, Progress, Source, Upload, wire_name};
 use crate::job::{ErrorClass, Failure, ImageFacts, Job, Outcome, Phase};
 
-/// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now. `content` is what inspection read, if
+/// Sends `job`'s file to `host` once. Ends when the time that `limit` allows is over, counted from now. `content` is what inspection read, if
 /// it was kept; then the caller sees to it that the file is still the same afterwards.
 pub async fn attempt(
     host: &dyn Host,
@@ -23,9 +23,11 @@ pub async fn attempt(
     image: ImageFacts,
     content: Option<Bytes>,
     progress: Arc<Progress>,
-    file_timeout: Duration,
+    limit: impl Into<Allowance>,
 ) -> Outcome {
-    let deadline = Instant::now() + file_timeout;
+    let limit: Allowance = limit.into();
+    let (began, file_timeout) = (Instant::now(), limit.base);
+    let deadline = began + file_timeout;
     let source = match content {
         Some(content) => Source::in_memory(content, wire_name(&job.name), image.kind),
         None => match timeout_at(deadline, open(job, image)).await {
@@ -45,10 +47,10 @@ pub async fn attempt(
         gallery: None,
     };
     let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
-    let result = match timeout_at(deadline, sending).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_panic)) => Err(panicked(&progress)),
-        Err(_) => Err(deadline_passed(&progress, file_timeout)),
+    let result = tokio::select! {
+        biased;
+        result = sending => result.unwrap_or_else(|_panic| Err(panicked(&progress))),
+        () = limit.over(began, &progress) => Err(deadline_passed(&progress, file_timeout)),
     };
     // A file that was written to while it was sent is half old and half new on the host, whatever the host answered; and
     // a file that became shorter made the attempt fail for no fault of the host.

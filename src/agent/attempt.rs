@@ -13,7 +13,7 @@ use super::shared::{FolderId, Kept, Note, Shared};
 use super::steps;
 use super::verdict::End;
 use crate::config::Dedupe;
-use crate::host::Progress;
+use crate::host::{Allowance, Progress};
 use crate::job::{Event as JobEvent, Job, Links, Outcome};
 use crate::ledger::{Durability, Write};
 use crate::record::{Record, Status};
@@ -118,7 +118,8 @@ async fn upload_or_link(
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
-    let (host, limit) = (shared.host(host).host(), shared.config().pool.file_timeout);
+    let limit = allowance(shared, host);
+    let host = shared.host(host).host();
     let bytes = content.as_ref().map(|kept| kept.content.clone());
     let mut tries = progress.failed_tries();
     let attempt = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit);
@@ -136,6 +137,14 @@ async fn upload_or_link(
             }
         }
     }
+}
+
+/// How long an attempt towards this host may take.
+fn allowance(shared: &Shared, host: HostId) -> Allowance {
+    let config = shared.config();
+    let own = config.hosts.get(&shared.host(host).name).map(|host| &host.flow);
+    let base = own.and_then(|own| own.file_timeout).unwrap_or(config.pool.file_timeout);
+    Allowance { base, min_rate: own.and_then(|own| own.min_rate).unwrap_or(config.pool.min_rate) }
 }
 
 /// What came of writing down that an attempt begins.

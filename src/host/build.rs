@@ -100,7 +100,7 @@ fn build_recipe(config: &Config, host: &HostConfig, thumbnailer: &Thumbnailer) -
         }
     };
     let client = http::client(&base_url, &config.pool).map_err(|error| {
-        let message = format!("no HTTPS client could be set up: {}", error.without_url());
+        let message = format!("no HTTPS client could be set up: {}", error);
         vec![problem("", message, Some("are the system's certificates installed (package ca-certificates)?".into()))]
     })?;
     if recipe.protocol != Protocol::Steps {
@@ -116,8 +116,7 @@ fn build_recipe(config: &Config, host: &HostConfig, thumbnailer: &Thumbnailer) -
         options,
         redactor,
         client,
-        request_timeout: host.flow.request_timeout.unwrap_or(config.pool.request_timeout),
-        stall_timeout: host.flow.stall_timeout.unwrap_or(config.pool.stall_timeout),
+        times: http::Times::new(&config.pool, &host.flow),
         retry: config.retry.clone(),
         flow: host.flow.clone(),
         clock: Clock::System,

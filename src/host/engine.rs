@@ -5,14 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Client, RequestBuilder};
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 use ulid::Ulid;
 use url::Url;
 
 use super::body::Plan;
-use super::http::{self, Received, Trouble};
+use super::http::{self, Client, Outgoing, Received, Times, Trouble};
 use super::options::Options;
 use super::pause::Limit;
 use super::recipe::template::{RenderError, Scope};
@@ -35,8 +34,7 @@ pub(super) struct RecipeHost {
     pub(super) options: Options,
     pub(super) redactor: Redactor,
     pub(super) client: Client,
-    pub(super) request_timeout: Duration,
-    pub(super) stall_timeout: Duration,
+    pub(super) times: Times,
     pub(super) retry: Retry,
     pub(super) flow: HostFlow,
     pub(super) clock: Clock,
@@ -134,8 +132,7 @@ impl RecipeHost {
         progress.start_body(request.plan.len());
         progress.enter(Phase::Connect);
         let outgoing = self.request(step, request, upload, &file_trouble);
-        let limits = (self.request_timeout, self.stall_timeout);
-        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, limits).await;
+        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, &self.times).await;
         let answer = Answer::new(received.status, received.headers, &received.body);
         let judge = self.judge();
         match done {
@@ -183,10 +180,10 @@ impl RecipeHost {
         request: &Prepared,
         upload: &Upload,
         file_trouble: &Arc<OnceLock<std::io::Error>>,
-    ) -> RequestBuilder {
+    ) -> Outgoing {
         let mut outgoing = self.client.request(step.method.clone(), request.url.clone());
         for (name, value) in &request.headers {
-            outgoing = outgoing.header(name, value);
+            outgoing = outgoing.header(name.clone(), value.clone());
         }
         if let Some(content_type) = &request.plan.content_type {
             let body = request.plan.body(&upload.progress, file_trouble);

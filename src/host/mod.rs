@@ -3,6 +3,7 @@
 //! A [`Host`] takes one open file and gives [`Links`] or a [`Failure`]. It retries single requests within the deadline of
 //! the attempt, never whole files, and never touches our folders.
 
+mod allowance;
 mod body;
 mod build;
 mod classes;
@@ -21,6 +22,7 @@ pub mod source;
 mod store;
 pub mod thumb;
 mod verdict;
+mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
+pub use allowance::Allowance;
 pub use body::wire_name;
 pub use build::{build, recipe_folder};
 pub use limits::{Limits, Refusal};

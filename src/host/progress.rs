@@ -21,6 +21,9 @@ pub struct Progress {
     received: AtomicU64,
     /// Milliseconds after `began` at which a byte moved last, or a new phase began.
     moved_at: AtomicU64,
+    /// Milliseconds after `began` at which the body began, and at which all of it was handed over (0: not yet).
+    body_at: AtomicU64,
+    all_sent_at: AtomicU64,
     /// See [`Progress::spent`].
     spent: OnceLock<Option<Duration>>,
     /// No request but the first may be sent.
@@ -66,6 +69,8 @@ impl Progress {
             total: AtomicU64::new(0),
             received: AtomicU64::new(0),
             moved_at: AtomicU64::new(0),
+            body_at: AtomicU64::new(0),
+            all_sent_at: AtomicU64::new(0),
             spent: OnceLock::new(),
             once: AtomicBool::new(false),
             held: CancellationToken::new(),
@@ -85,8 +90,16 @@ impl Progress {
     /// What the attempt is doing.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        const PHASES: [Phase; 7] =
-            [Phase::Inspect, Phase::Wait, Phase::Connect, Phase::Send, Phase::Response, Phase::Parse, Phase::Record];
+        const PHASES: [Phase; 8] = [
+            Phase::Inspect,
+            Phase::Wait,
+            Phase::Connect,
+            Phase::Tls,
+            Phase::Send,
+            Phase::Response,
+            Phase::Parse,
+            Phase::Record,
+        ];
         let stored = self.phase.load(Ordering::Relaxed);
         PHASES.into_iter().find(|phase| *phase as u8 == stored).unwrap_or(Phase::Record)
     }
@@ -95,6 +108,8 @@ impl Progress {
     pub fn start_body(&self, total: u64) {
         self.sent_before.fetch_add(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        self.body_at.store(self.now(), Ordering::Relaxed);
+        self.all_sent_at.store(0, Ordering::Relaxed);
         let start = Mark { at: self.now(), sent: 0 };
         self.marks.iter().for_each(|mark| mark.set(start));
         self.enter(Phase::Send);
@@ -104,6 +119,9 @@ impl Progress {
     pub fn add_sent(&self, bytes: u64) {
         let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.touch();
+        if self.all_sent() {
+            self.all_sent_at.store(self.now().max(1), Ordering::Relaxed);
+        }
         if let Some(Marks(earlier, later)) = self.marks().next(Mark { at: self.now(), sent }) {
             self.marks[0].set(earlier);
             self.marks[1].set(later);
@@ -207,6 +225,19 @@ impl Progress {
     #[must_use]
     pub fn all_sent(&self) -> bool {
         self.total() > 0 && self.sent() >= self.total()
+    }
+
+    /// When all of the body had been handed over, if it has.
+    #[must_use]
+    pub fn all_sent_at(&self) -> Option<Instant> {
+        let at = self.all_sent_at.load(Ordering::Relaxed);
+        (at > 0).then(|| self.began + Duration::from_millis(at))
+    }
+
+    /// How long ago the current body began.
+    #[must_use]
+    pub fn body_age(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.body_at.load(Ordering::Relaxed)))
     }
 
     /// Bytes of answers received so far.

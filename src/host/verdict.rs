@@ -142,8 +142,14 @@ impl Judge<'_> {
                 let message = format!("{} sent an answer larger than {ANSWER_LIMIT} bytes", self.host);
                 return Failure::new(ErrorClass::BadResponse, Phase::Response, message);
             }
-            Trouble::Connect { timed_out, reason } => {
-                (ErrorClass::Connect, Phase::Connect, *timed_out, format!("could not be reached: {reason}"))
+            Trouble::Connect { phase, timed_out: true, .. } => {
+                let step = if *phase == Phase::Tls { "the TLS handshake did not end" } else { "no connection" };
+                (ErrorClass::Connect, *phase, true, format!("could not be reached: {step} within connect_timeout"))
+            }
+            Trouble::Connect { phase, timed_out: false, offline, reason } => {
+                let who =
+                    if *offline { "could not be reached, this machine has no network" } else { "could not be reached" };
+                (ErrorClass::Connect, *phase, false, format!("{who}: {reason}"))
             }
             Trouble::Broken(reason) => (ErrorClass::Connect, phase, false, format!("broke the connection: {reason}")),
             Trouble::Stall(limit) => {
@@ -166,6 +172,7 @@ impl Judge<'_> {
             Failure::new(class, phase, message)
         };
         failure.timed_out = timed_out;
+        failure.offline = matches!(trouble, Trouble::Connect { offline: true, .. });
         classes::overruled(failure, self.flow)
     }
 }

@@ -154,7 +154,7 @@ impl World {
 
 #[test]
 fn r18_ten_minutes_of_503_cost_at_most_forty_requests() {
-    for seed in 1..=20 {
+    for seed in 1..=4 {
         for (workers, tries) in [(8, 4), (8, 1), (16, 4), (3, 20)] {
             for well_before in [false, true] {
                 let world = World::run(workers, tries, seed * 7_919, well_before);

@@ -252,7 +252,10 @@ mod tests {
     #[test]
     fn levels_are_those_of_the_contract() {
         let names = |level| TABLE.iter().filter(|e| e.level == level).map(|e| e.name).collect::<Vec<_>>();
-        assert_eq!(names(Level::WARN), ["folder-absent", "watch-overflow", "queue-filling", "host-paused"]);
+        assert_eq!(
+            names(Level::WARN),
+            ["folder-absent", "watch-overflow", "queue-filling", "host-paused", "circuit-open"]
+        );
         assert_eq!(
             names(Level::ERROR),
             ["job-timeout", "job-failed", "account-error", "disk-blocked", "config-rejected"]

@@ -16,10 +16,10 @@ mod webdav;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use reqwest::Method;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
 };
-use reqwest::{Client, Method};
 use ring::digest;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -59,9 +59,8 @@ pub(super) struct StoreHost {
     name: String,
     recipe: Arc<Recipe>,
     redactor: Redactor,
-    client: Client,
-    /// `request_timeout` and `stall_timeout`
-    times: (Duration, Duration),
+    client: http::Client,
+    times: http::Times,
     retry: Retry,
     flow: HostFlow,
     clock: Clock,
@@ -373,7 +372,7 @@ impl StoreHost {
         progress.start_body(plan.len());
         progress.enter(Phase::Connect);
         let mut received = Received::default();
-        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, self.times).await;
+        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, &self.times).await;
         match done {
             Err(trouble) if received.status < 300 => {
                 Err(Box::new(self.judge().broken(&trouble, progress.phase(), progress.all_sent(), carries_file)))
