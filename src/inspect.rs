@@ -14,6 +14,7 @@ mod kind;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -40,6 +41,10 @@ const CHUNK: usize = 256 << 10;
 
 /// Up to this size a look reads the whole file: one system call instead of several.
 const LOOKED_AT_WHOLE: u64 = 16 << 10;
+
+/// Up to this size a complete image is inspected in the look that finds its end. A feed takes at most sixteen looks at a
+/// time, so this bounds what it holds to 4 MiB.
+const INSPECTED_AT_ONCE: u64 = 256 << 10;
 
 /// The largest width or height that is believed: JPEG's own limit. A header that says more is broken or a trap, and no
 /// image host takes it.
@@ -88,11 +93,20 @@ fn expected() -> String {
     ImageKind::ALL.map(ImageKind::name).join(", ")
 }
 
+/// What a look at a file showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// What tells whether it is complete.
+    pub look: Look,
+    /// The thorough answer too, if the file is small and its end is there: it is read once instead of twice.
+    pub inspected: Option<Inspected>,
+}
+
 /// Looks at the file: its fingerprint, and whether its end is there. `None` if it is not a regular file. Blocking.
 ///
 /// # Errors
 /// What the system says about opening or reading; `NotFound` when nothing is there.
-pub fn look(path: &Path) -> io::Result<Option<Look>> {
+pub fn look(path: &Path) -> io::Result<Option<Looked>> {
     let Some((file, metadata)) = open(path)? else { return Ok(None) };
     let fingerprint = Fingerprint::of(&metadata);
     let content = Content::of(file, fingerprint.len, LOOKED_AT_WHOLE)?;
@@ -106,11 +120,16 @@ pub fn look(path: &Path) -> io::Result<Option<Look>> {
             Err(_) => End::NotImage,
         }
     };
-    Ok(Some(Look { fingerprint, touched: WallTime::from_millis(touched), end }))
+    let look = Look { fingerprint, touched: WallTime::from_millis(touched), end };
+    let small = end == End::Complete && fingerprint.len <= INSPECTED_AT_ONCE;
+    // What speaks against it is found again, and told, when its turn comes.
+    let inspected =
+        if small { content.read_through(INSPECTED_AT_ONCE).and_then(|it| examine(it, fingerprint)).ok() } else { None };
+    Ok(Some(Looked { look, inspected }))
 }
 
 /// A settled file that is an image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
     /// What it is.
     pub image: ImageFacts,
@@ -138,7 +157,11 @@ pub fn inspect(path: &Path, expected: Fingerprint, max_bytes: u64) -> Result<Ins
     if expected.len > max_bytes {
         return Err(Refused::TooLarge { len: expected.len, max: max_bytes });
     }
-    let content = Content::of(file, expected.len, WHOLE_FILE_LIMIT)?;
+    examine(Content::of(file, expected.len, WHOLE_FILE_LIMIT)?, expected)
+}
+
+/// Everything about a content, and that the file is still the expected one after it was read.
+fn examine(content: Content, expected: Fingerprint) -> Result<Inspected, Refused> {
     let kind = kind::sniff(&head(&content)?).map_err(|found| Refused::NotAnImage { found })?;
     let end = end::of(&content, expected.len, kind)?;
     let (width, height) = dimensions(&content, kind)?;
@@ -167,6 +190,11 @@ impl Content {
             content.whole = Some(Bytes::from(read_whole(&content.file, usize::try_from(len).unwrap_or(usize::MAX))?));
         }
         Ok(content)
+    }
+
+    /// The same content, read at once if it was not and has at most `limit` bytes.
+    fn read_through(self, limit: u64) -> Result<Self, Refused> {
+        if self.whole.is_some() { Ok(self) } else { Ok(Self::of(self.file, self.len, limit)?) }
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -290,19 +318,26 @@ fn hash(file: &Content, len: u64) -> Result<ContentHash, Refused> {
         return if all_there { Ok(ContentHash(*blake3::hash(whole).as_bytes())) } else { Err(Refused::Changed) };
     }
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; CHUNK.min(usize::try_from(len).unwrap_or(CHUNK))];
-    let mut at = 0;
-    while at < len {
-        let most = buffer.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
-        match file.read_at(&mut buffer[..most], at) {
-            Ok(0) => return Err(Refused::Changed),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                at += n as u64;
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(CHUNK, 0);
+        let mut at = 0;
+        while at < len {
+            let most = buffer.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
+            match file.read_at(&mut buffer[..most], at) {
+                Ok(0) => return Err(Refused::Changed),
+                Ok(n) => {
+                    hasher.update(&buffer[..n]);
+                    at += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Refused::Io(error)),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Refused::Io(error)),
         }
-    }
-    Ok(ContentHash(*hasher.finalize().as_bytes()))
+        Ok(ContentHash(*hasher.finalize().as_bytes()))
+    })
+}
+
+thread_local! {
+    /// Fresh memory for each file would cost as much as its hash.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }

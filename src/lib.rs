@@ -34,11 +34,11 @@
 //! | [`host`] | recipes, their one engine, the `local` host; the only user of `reqwest`; an answer becomes links or a failure. Retries requests, never whole files; knows no drop folder | `clock` `config` `job` `shelf` |
 //! | [`upload`] | one attempt, told top to bottom, under its hard deadline | `clock` `host` `job` |
 //! | [`record`] | what is written about a file: manifest, sidecar, and the ledger's rows back from them | `clock` `config` `job` `shelf` |
-//! | [`render`] | texts with links in them: formats, templates, escaping, link files. Reads manifests, asks nobody | `clock` `config` `job` `record` |
+//! | [`render`] | texts with links in them: formats, templates, escaping, link files. Reads manifests, asks nobody | `clock` `config` `job` `record` `shelf` |
 //! | [`shelf`] | the only code that creates, moves, links or removes a user's file. Never overwrites one | `job` |
 //! | [`telemetry`] | the table of events, and where the log goes | `clock` `config` `job` |
 //! | [`control`] | the socket of the commands, the gallery, the model of the status. Changes nothing itself: it asks the agent | `clock` `host` `job` `ledger` `record` `telemetry` |
-//! | [`agent`] | wiring: channels, tasks, the order of start and shutdown; the only place that spawns tasks; what follows from an outcome | `backoff` `clock` `config` `control` `flow` `host` `inspect` `job` `ledger` `record` `schedule` `shelf` `telemetry` `upload` `watch` |
+//! | [`agent`] | wiring: channels, tasks, the order of start and shutdown; the only place that spawns tasks; what follows from an outcome | `backoff` `clock` `config` `control` `flow` `host` `inspect` `job` `ledger` `record` `render` `schedule` `shelf` `telemetry` `upload` `watch` |
 //! | [`cli`] | arguments, exit codes, what is printed: a file per command. No logic of its own | `agent` `clock` `config` `control` `host` `ledger` `record` `render` `telemetry` |
 //!
 //! Three arrows are not obvious. `inspect` speaks the words of `settle` (what a look has seen), so that `settle` stays pure.

@@ -8,7 +8,7 @@
 //! host's window. An attempt that is *late* (idle for several times what its host usually takes) gives up that place
 //! too, so that eight files that hang do not hold up the two hundred behind them on the same host. Both are bounded: a
 //! host has at most its window plus [`Scheduler::late_limit`] attempts in flight, all hosts together at most
-//! `workers + `[`LOUNGE`]. A host whose late attempts have reached the limit gets nothing new.
+//! `workers + `[`LOUNGE`]. Once a host has that many late ones, the next that hang keep their places in its window.
 //!
 //! **Who is unknown waits.** A host that has not answered yet gets one probe at a time while others have work. So silent
 //! hosts cost the others a worker each for [`PATIENCE`], and hardly more.
@@ -552,7 +552,7 @@ impl Scheduler {
         // pool.
         let alone = lane.ready.len() == self.waiting;
         let may = alone || lane.flow.is_proven() || lane.in_window == 0;
-        let window = lane.in_window < lane.flow.window() && lane.late < self.late_limit();
+        let window = lane.in_window < lane.flow.window();
         !lane.held && may && window && lane.flow.admits() && lane.flow.open_at(now) <= now
     }
 

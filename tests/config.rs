@@ -77,7 +77,6 @@ fn what_comes_in_later_versions_is_refused_and_not_ignored() {
         (format!("{folder}album = 'subfolder'\n"), "folder[0].album"),
         (format!("{folder}strip_metadata = true\n"), "folder[0].strip_metadata"),
         (format!("{folder}verify = 'head'\n"), "folder[0].verify"),
-        ("[host.h]\nrecipe = 'sxcu:~/x.sxcu'\n".to_owned(), "host.h.recipe"),
         ("[host.h]\nkey = { keyring = 'x' }\n".to_owned(), "host.h.key"),
         ("[host.h]\nkey = { exec = ['pass'] }\n".to_owned(), "host.h.key"),
         ("[ledger]\nurl = 'postgres://db/x'\n".to_owned(), "ledger.url"),

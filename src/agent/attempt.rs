@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cancel;
-use super::recorder::Finished;
+use super::recorder::{Answered, Finished};
 use super::rest;
 use super::shared::{FolderId, Kept, Note, Shared};
 use super::steps;
@@ -65,11 +65,12 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
     };
     let said = if let End::Outcome(outcome) = &end { steps::end_of(outcome) } else { schedule::End::Other };
     let rest = rest::after(&mut end, &shared, host, &progress).await;
-    if let End::Outcome(Outcome::Uploaded(links)) = &end {
-        keep_answer(&shared, &job, links, began.elapsed()).await;
-    }
+    let kept = match &end {
+        End::Outcome(Outcome::Uploaded(links)) => keep_answer(&shared, &job, links, began.elapsed()),
+        _ => None,
+    };
     let id = job.id;
-    let finished = Finished { job, folder, end, took: began.elapsed(), worker: Some(worker) };
+    let finished = Finished { job, folder, end, took: began.elapsed(), worker: Some(worker), kept };
     // The host's rest must be known before the worker is free, or one more request would slip through; and the result
     // must be on its way before the job leaves the pool's sight, or a twin would slip through.
     if let Some(results) = shared.results() {
@@ -180,16 +181,18 @@ async fn intend(shared: &Shared, job: &Job, link: bool) -> Intent {
     }
 }
 
-/// Writes down what the host answered before the worker takes its next job: a crash from here on repeats no upload. No
-/// fsync is waited for, and the record gets its number and place later; a `seq` of 0 marks it as unfinished.
-async fn keep_answer(shared: &Shared, job: &Job, links: &Links, took: Duration) {
+/// Writes down what the host answered, before the worker's next job: the ledger works in order, and an attempt waits for
+/// its intent to be written, so a crash repeats at most the upload that each worker is busy with. No fsync is waited for, and
+/// the record gets its number and place later; a `seq` of 0 marks it as unfinished.
+fn keep_answer(shared: &Shared, job: &Job, links: &Links, took: Duration) -> Option<Answered> {
     let mut answered = job.clone();
     if let Err(error) = answered.advance(JobEvent::Succeed) {
-        return trouble("a job is not where it should be (a bug)", &error);
+        trouble("a job is not where it should be (a bug)", &error);
+        return None;
     }
     let mut record = Record::of(&answered, 0, shared.clock.now(), Status::Uploaded).with_links(links.clone());
     record.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     answered.record = Some(record.json());
     answered.pending = true;
-    shared.write(vec![Write::Put(Box::new(answered))], Durability::Process).await;
+    Some(Answered(shared.ledger.write(vec![Write::Put(Box::new(answered))], Durability::Process)))
 }

@@ -144,7 +144,7 @@ impl Pool {
 async fn give_up(shared: &Shared, job: Job, folder: FolderId) {
     let end = End::Refused(failure(Phase::Wait));
     if let Some(results) = shared.results() {
-        let _ = results.send(Finished { job, folder, end, took: Duration::ZERO, worker: None }).await;
+        let _ = results.send(Finished { job, folder, end, took: Duration::ZERO, worker: None, kept: None }).await;
     }
 }
 
@@ -224,7 +224,7 @@ async fn unseen(shared: &Arc<Shared>, path: &Path) -> Found {
     slot.busy.insert(path.to_path_buf());
     match inspect_file(shared, path.to_path_buf(), fingerprint, *folder).await {
         Ok(inspected) => {
-            let settled = Settled { path: path.to_path_buf(), name, fingerprint, warning: None };
+            let settled = Settled { path: path.to_path_buf(), name, fingerprint, warning: None, inspected: None };
             let mut job = new_job(shared, *folder, &settled);
             job.image = Some(inspected.image);
             shared.open.fetch_add(1, Ordering::Relaxed);

@@ -72,8 +72,13 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
                 slot.busy.insert(settled.path.clone());
                 shared.open.fetch_add(1, Ordering::SeqCst);
                 slot.taken.fetch_add(1, Ordering::SeqCst);
-                let shared_too = Arc::clone(&shared);
-                shared.tracker.spawn(async move { take_in(&shared_too, folder, settled, place).await });
+                if settled.inspected.is_some() && !slot.in_place.load(Ordering::Relaxed) {
+                    // Nothing is left to wait for.
+                    take_in(&shared, folder, settled, place).await;
+                } else {
+                    let shared_too = Arc::clone(&shared);
+                    shared.tracker.spawn(async move { take_in(&shared_too, folder, settled, place).await });
+                }
             }
             Feed::Scanned { first, .. } => {
                 if first {
@@ -126,8 +131,9 @@ fn log_state(folder: &Path, state: &WatchState) {
 }
 
 /// One settled file: known already, refused, or a job.
-async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: OwnedSemaphorePermit) {
-    match consider(shared, folder, &settled).await {
+async fn take_in(shared: &Shared, folder: FolderId, mut settled: Settled, place: OwnedSemaphorePermit) {
+    let inspected = settled.inspected.take();
+    match consider(shared, folder, &settled, inspected).await {
         Verdict::Queue(job, content) => {
             let note = Note::Arrived { job, folder, place, content, fresh: true };
             if shared.notes.send(note).await.is_ok() {
@@ -137,7 +143,10 @@ async fn take_in(shared: &Shared, folder: FolderId, settled: Settled, place: Own
         Verdict::Refuse(job, failure) => {
             let end = End::Refused(failure);
             if let Some(results) = shared.results()
-                && results.send(Finished { job: *job, folder, end, took: Duration::ZERO, worker: None }).await.is_ok()
+                && results
+                    .send(Finished { job: *job, folder, end, took: Duration::ZERO, worker: None, kept: None })
+                    .await
+                    .is_ok()
             {
                 return;
             }
@@ -161,7 +170,7 @@ enum Verdict {
     Leave { look_again: bool },
 }
 
-async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdict {
+async fn consider(shared: &Shared, folder: FolderId, settled: &Settled, inspected: Option<Inspected>) -> Verdict {
     let asked = shared.slot(folder).in_place.load(Ordering::Relaxed);
     let known = loop {
         if !asked {
@@ -182,7 +191,12 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled) -> Verdi
         return Verdict::Leave { look_again: false };
     }
     let mut job = new_job(shared, folder, settled);
-    match inspect_file(shared, settled.path.clone(), settled.fingerprint, folder).await {
+    let fits = settled.fingerprint.len <= shared.folder(folder).max_bytes;
+    let inspected = match inspected.filter(|_| fits) {
+        Some(inspected) => Ok(inspected),
+        None => inspect_file(shared, settled.path.clone(), settled.fingerprint, folder).await,
+    };
+    match inspected {
         Ok(Inspected { image, content, .. }) => {
             if let Some(known) = known.filter(|known| known.image.is_some_and(|old| old.hash == image.hash)) {
                 // Touched, copied over itself, or found again after the ledger was rebuilt: the content is known.
@@ -371,7 +385,7 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
     if let Some(failure) = refused {
         let end = End::Refused(failure);
         if let Some(results) = shared.results() {
-            let _ = results.send(Finished { job, folder, end, took: Duration::ZERO, worker: None }).await;
+            let _ = results.send(Finished { job, folder, end, took: Duration::ZERO, worker: None, kept: None }).await;
         }
         return;
     }

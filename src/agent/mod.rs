@@ -17,6 +17,7 @@
 mod attempt;
 mod cancel;
 mod intake;
+mod links;
 mod live;
 mod pool;
 mod recorder;
@@ -155,6 +156,8 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     steer::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
+    let links_end = CancellationToken::new();
+    shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     for (folder, feed) in feeds {
         shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), folder, feed));
     }
@@ -174,6 +177,8 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     shared.close_results();
     drop(pool);
     let _ = recording.await;
+    // Nothing is recorded any more: what is left is written, then the task ends.
+    links_end.cancel();
     services_end.cancel();
     shared.tracker.close();
     shared.tracker.wait().await;

@@ -22,7 +22,7 @@ use super::verdict::{self, End, Recorded, Verdict};
 use crate::clock::{WallTime, human};
 use crate::config::{After, Cooldown, Dedupe, Folder};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Links, Outcome, Stage};
-use crate::ledger::{Durability, Write};
+use crate::ledger::{Answer, Durability, Write};
 use crate::record::manifest::{Manifest, Repaired};
 use crate::record::{Record, RecordError, Status, sidecar};
 use crate::shelf::{self, ShelfError};
@@ -47,6 +47,17 @@ pub(super) struct Finished {
     pub(super) took: Duration,
     /// The slot it had, for the log.
     pub(super) worker: Option<usize>,
+    /// The answer of the host is on its way into the ledger.
+    pub(super) kept: Option<Answered>,
+}
+
+/// A write to the ledger whose end nobody has looked at yet.
+pub(super) struct Answered(pub(super) Answer<()>);
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answered")
+    }
 }
 
 /// A result on its way through the desk.
@@ -141,7 +152,7 @@ impl Desk {
     fn decide(&self, finished: Vec<Finished>, now: WallTime, mut seq: u64, cooldown: &Cooldown) -> Decided {
         let mut decided = Decided::default();
         let mut taken = HashSet::new();
-        for Finished { job, folder, end, took, worker } in finished {
+        for Finished { job, folder, end, took, worker, .. } in finished {
             let found = find(&job);
             let end = if found == Found::Other { changed(end) } else { end };
             let (id, path, known) = (job.id, job.path.clone(), matches!(end, End::Known(_)));
@@ -189,6 +200,10 @@ impl Desk {
     fn supersede(&self, folder: FolderId, job: &Job) -> Vec<JobId> {
         let config = self.folder(folder);
         let left_behind = |dir: &PathBuf| {
+            // The folder is not made before something rests or fails.
+            if !dir.exists() {
+                return None;
+            }
             let place = dir.join(&job.name);
             let record = sidecar::read(&place)?;
             let same = (record.bytes, record.blake3) == (job.fingerprint.len, job.image.map(|image| image.hash));
@@ -385,22 +400,23 @@ impl Recorder {
         self.file(entries).await;
     }
 
-    async fn record(&mut self, finished: Vec<Finished>) {
+    async fn record(&mut self, mut finished: Vec<Finished>) {
         if finished.is_empty() {
             return;
         }
+        let kept = kept(&mut finished).await;
         let (now, seq, cooldown) = (self.shared.clock.now(), self.seq, self.shared.config().cooldown.clone());
         let decided = self.at_the_desk(move |desk| desk.decide(finished, now, seq, &cooldown)).await;
         self.seq = decided.entries.iter().map(|entry| entry.record.seq).max().unwrap_or(seq);
         let mut writes = decided.writes;
-        // The answers of hosts are in the ledger already; this write makes them durable too.
-        let unwritten = decided.entries.iter().filter(|entry| entry.record.status != Status::Uploaded);
+        // What is in the ledger already is made durable by this write too.
+        let unwritten = decided.entries.iter().filter(|entry| !kept.contains(&entry.job.id));
         writes.extend(unwritten.map(|entry| Write::Put(Box::new(entry.job.clone()))));
         // No number is used twice, wherever a crash comes.
         writes.push(Write::Seq(self.seq));
         self.shared.write(writes, Durability::Power).await;
         for (job, folder, path, look_again) in decided.released {
-            self.release(job, folder, &path, look_again).await;
+            Self::release(&self.shared, job, folder, &path, look_again).await;
         }
         self.file(decided.entries).await;
     }
@@ -440,6 +456,9 @@ impl Recorder {
             if entry.job.path == entry.from {
                 slot.in_place.store(true, Ordering::Relaxed);
             }
+            if entry.record.status.is_final() && !slot.config().render.is_empty() {
+                self.shared.links.note(entry.folder, &entry.record);
+            }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
             self.shared.recent.add(&entry.job, &entry.record, entry.failure.as_ref());
@@ -447,18 +466,18 @@ impl Recorder {
             if entry.job.stage == Stage::Cooling {
                 self.shared.wake_claimers();
             }
-            self.release(entry.job.id, entry.folder, &entry.from, false).await;
+            Self::release(&self.shared, entry.job.id, entry.folder, &entry.from, false).await;
         }
     }
 
-    async fn release(&self, job: JobId, folder: FolderId, path: &Path, look_again: bool) {
-        let slot = self.shared.slot(folder);
+    async fn release(shared: &Shared, job: JobId, folder: FolderId, path: &Path, look_again: bool) {
+        let slot = shared.slot(folder);
         slot.busy.remove(path);
         if look_again {
             slot.hints().hint(path.to_path_buf());
         }
         // The pool ends before the recorder does: nobody to tell then.
-        let _ = self.shared.notes.send(Note::Recorded(job)).await;
+        let _ = shared.notes.send(Note::Recorded(job)).await;
     }
 
     /// Runs a blocking step with the desk.
@@ -473,6 +492,19 @@ impl Recorder {
         self.desk = Some(desk);
         value
     }
+}
+
+/// The jobs whose answers the ledger has by now.
+async fn kept(finished: &mut [Finished]) -> HashSet<JobId> {
+    let mut kept = HashSet::new();
+    for job in finished {
+        if let Some(Answered(answer)) = job.kept.take()
+            && answer.await.is_ok()
+        {
+            kept.insert(job.job.id);
+        }
+    }
+    kept
 }
 
 /// The manifest line of an outcome.

@@ -163,7 +163,14 @@ fn finish_later(shared: &Shared, job: Job) -> Option<Unfinished> {
             _ => {
                 let end = End::Outcome(Outcome::Uploaded(record.links()?));
                 let job = Job { stage: Stage::Started, record: None, pending: false, ..job };
-                return Some(Unfinished::Answer(Box::new(Finished { job, folder, end, took, worker: None })));
+                return Some(Unfinished::Answer(Box::new(Finished {
+                    job,
+                    folder,
+                    end,
+                    took,
+                    worker: None,
+                    kept: None,
+                })));
             }
         }
     }

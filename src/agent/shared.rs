@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cancel;
+use super::links::Changes;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
 use crate::clock::{Clock, WallTime};
@@ -43,6 +44,13 @@ const KEPT_BYTES: usize = 16 << 20;
 /// is configured now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FolderId(usize);
+
+#[cfg(test)]
+impl FolderId {
+    pub(super) fn test(index: usize) -> Self {
+        Self(index)
+    }
+}
 
 /// What a task tells the pool.
 #[derive(Debug)]
@@ -220,6 +228,8 @@ pub(super) struct Shared {
     /// Files between settling and record.
     pub(super) open: AtomicU64,
     pub(super) counts: Counts,
+    /// Lists whose link files are out of date.
+    pub(super) links: Changes,
     pub(super) recent: Recent,
 }
 
@@ -257,6 +267,7 @@ impl Shared {
             kept: Arc::new(Semaphore::new(KEPT_BYTES)),
             open: AtomicU64::new(0),
             counts: Counts::default(),
+            links: Changes::default(),
             recent: Recent::default(),
         }
     }

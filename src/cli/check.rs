@@ -9,6 +9,7 @@ use super::out::{Out, Paint, Stop, safe};
 use super::run::checked;
 use super::{Exit, config, paths};
 use crate::config::{After, Config, Folder, HostConfig, Listen, Problem, WatchMode};
+use crate::host;
 
 pub(super) fn run(file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
     let mut draft = config::draft(file)?;
@@ -50,7 +51,13 @@ fn report(config: &Config, paint: Paint) -> String {
     }
     line("pool", &format!("{} workers, a queue of {} jobs", config.pool.workers, config.pool.queue));
     config.folders.iter().for_each(|folder| text.push_str(&folder_report(folder, paint)));
-    config.hosts.values().for_each(|host| text.push_str(&host_report(host, paint)));
+    let notes = host::notes(config);
+    for host in config.hosts.values() {
+        text.push_str(&host_report(host, paint));
+        for note in notes.get(&host.name).into_iter().flatten() {
+            let _ = writeln!(text, "  {}  {}", paint.warn("warning "), safe(note));
+        }
+    }
     text.push_str(&paint.good("The configuration can be used."));
     text.push('\n');
     text

@@ -12,9 +12,15 @@ use super::draft::{WORKERS, set};
 use super::environment::Environment;
 use super::problem::{Problem, escaped, shown_path};
 use super::secret::{Setting, resolve};
-use super::section::{NOT_YET, Section, Value};
+use super::section::{Section, Value};
 use super::value::rate;
 use super::{HostConfig, Rate, flow};
+
+/// What stands before the path of a ShareX custom uploader.
+const SXCU: &str = "sxcu:";
+
+/// The table of the answers to what a custom uploader asks.
+const PROMPT: &str = "prompt";
 
 /// The longest name of a host: it stands in log lines, URLs and file names.
 const MAX_NAME: usize = 64;
@@ -78,6 +84,14 @@ fn read_one<'t>(
     host.rate = read_rate(&mut section);
     host.flow = flow::read_host(&mut section);
     for (key, key_span, value) in section.rest() {
+        if let (PROMPT, Some(answers)) = (key, value.get_ref().as_table()) {
+            for (title, answer) in answers {
+                let name = format!("{PROMPT}.{}", title.get_ref());
+                let setting = setting(&mut section, &name, title.span(), answer, env);
+                host.options.insert(name, setting);
+            }
+            continue;
+        }
         let setting = setting(&mut section, key, key_span, value, env);
         host.options.insert(key.to_owned(), setting);
     }
@@ -87,22 +101,25 @@ fn read_one<'t>(
 
 /// The recipe's name, or the path of its file, made absolute.
 fn recipe(section: &mut Section<'_>, file: Option<&Path>, env: &Environment<'_>) -> Option<String> {
-    const EXPECTED: &str = "the name of a recipe or the path of a .toml file";
+    const EXPECTED: &str = "the name of a recipe, the path of a .toml file, or sxcu:FILE for a ShareX custom uploader";
     let text = section.text("recipe", EXPECTED)?;
-    if text.starts_with("sxcu:") || text.ends_with(".sxcu") {
-        section.wrong("recipe", format!("ShareX custom uploaders are {NOT_YET}, expected {EXPECTED}"), None);
-        return None;
-    }
-    if !text.contains('/') && !text.ends_with(".toml") {
+    let (prefix, path) = text.strip_prefix(SXCU).map_or(("", text), |path| (SXCU, path));
+    let is_path = text.contains('/') || [".toml", ".sxcu"].iter().any(|ending| text.ends_with(ending));
+    if prefix.is_empty() && !is_path {
         return Some(text.to_owned());
     }
-    let path = section.file_path("recipe", env)?;
+    let path = match env.expand(path) {
+        Ok(path) => path,
+        Err(message) => {
+            section.wrong("recipe", message, None);
+            return None;
+        }
+    };
     let path = file.and_then(Path::parent).map_or(path.clone(), |folder| folder.join(path));
-    let text = path.to_str().map(str::to_owned);
-    if text.is_none() {
+    if path.to_str().is_none() {
         section.wrong("recipe", format!("the path \"{}\" is not valid UTF-8 text", shown_path(&path)), None);
     }
-    text
+    path.to_str().map(|path| format!("{prefix}{path}"))
 }
 
 fn read_rate(section: &mut Section<'_>) -> Option<Rate> {

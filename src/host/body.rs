@@ -153,7 +153,7 @@ pub(super) struct SendBody {
 
 enum FilePart {
     Whole(Bytes),
-    Disk { file: Arc<Source>, offset: u64, ahead: Option<JoinHandle<io::Result<Vec<u8>>>> },
+    Disk { file: Arc<Source>, offset: u64, ahead: Option<JoinHandle<io::Result<Bytes>>> },
 }
 
 impl SendBody {
@@ -175,14 +175,14 @@ impl SendBody {
                 } else {
                     self.file = None;
                 }
-                Poll::Ready(Ok(block.into()))
+                Poll::Ready(Ok(block))
             }
         }
     }
 }
 
 /// Begins to read the next block: never past the announced length.
-fn read_at(file: &Arc<Source>, offset: u64) -> JoinHandle<io::Result<Vec<u8>>> {
+fn read_at(file: &Arc<Source>, offset: u64) -> JoinHandle<io::Result<Bytes>> {
     let file = Arc::clone(file);
     let len = usize::try_from(file.len() - offset).unwrap_or(usize::MAX).min(READ);
     tokio::task::spawn_blocking(move || file.read(offset, len))

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+
 use super::engine::RecipeHost;
 use super::options::{base_url, nearest, resolve};
-use super::recipe::{Listed, Protocol, library};
+use super::recipe::{Listed, Protocol, Recipe, RecipeError, library};
 use super::redact::Redactor;
 use super::thumb::Thumbnailer;
 use super::{Host, http, local, store};
@@ -81,7 +83,7 @@ fn build_recipe(config: &Config, host: &HostConfig, thumbnailer: &Thumbnailer) -
     };
     let listed = find(config, host)
         .map_err(|help| vec![problem(".recipe", format!("there is no recipe `{}`", host.recipe), Some(help))])?;
-    let recipe = listed.recipe.map_err(|error| {
+    let recipe = recipe_of(listed, host).map_err(|error| {
         error
             .problems
             .iter()
@@ -123,10 +125,39 @@ fn build_recipe(config: &Config, host: &HostConfig, thumbnailer: &Thumbnailer) -
     }))
 }
 
+/// The recipe, given what the user set: a custom uploader may ask where to send to.
+fn recipe_of(listed: Listed, host: &HostConfig) -> Result<Recipe, RecipeError> {
+    let (Some(sxcu), Ok(recipe)) = (&listed.sxcu, &listed.recipe) else { return listed.recipe };
+    let answers = host.options.iter().filter(|(name, _)| name.starts_with("prompt."));
+    let answers = answers.map(|(name, setting)| (name.clone(), setting.value.expose_secret().to_owned())).collect();
+    let wrong = |problems| RecipeError { origin: host.recipe.clone(), problems };
+    sxcu.recipe(&recipe.name, &answers).map_err(wrong)
+}
+
+/// What is odd about the recipes of `config` and keeps nothing from working, by host.
+#[must_use]
+pub fn notes(config: &Config) -> BTreeMap<String, Vec<String>> {
+    let mut notes = BTreeMap::new();
+    for (name, host) in config.hosts.iter().filter(|(_, host)| host.recipe != LOCAL) {
+        let Ok(Listed { sxcu: Some(sxcu), .. }) = find(config, host) else { continue };
+        let mut found = sxcu.notes.clone();
+        let unreplaced: Vec<&String> = sxcu.secrets.keys().filter(|name| !host.options.contains_key(*name)).collect();
+        if !unreplaced.is_empty() {
+            let names = unreplaced.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            found.push(format!("holds secrets ({names}): `pixchute host import` keeps them apart"));
+        }
+        notes.insert(name.clone(), found);
+    }
+    notes
+}
+
 /// The recipe that `host` asks for, or what to do about its absence.
 fn find(config: &Config, host: &HostConfig) -> Result<Listed, String> {
     let wanted = host.recipe.as_str();
-    if wanted.contains('/') || wanted.ends_with(".toml") {
+    if let Some(path) = wanted.strip_prefix("sxcu:") {
+        return Ok(library::from_sxcu(&host.name, &path_of(config, path)));
+    }
+    if wanted.contains('/') || wanted.ends_with(".toml") || wanted.ends_with(".sxcu") {
         return Ok(library::from_file(wanted, &path_of(config, wanted)));
     }
     let folder = recipe_folder(config);

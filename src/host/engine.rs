@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 use ulid::Ulid;
 use url::Url;
 
 use super::body::Plan;
+use super::follow::{self, Cookies, REDIRECT_LIMIT};
 use super::http::{self, Client, Outgoing, Received, Times, Trouble};
 use super::options::Options;
 use super::pause::Limit;
 use super::recipe::template::{RenderError, Scope};
-use super::recipe::{Answer, BodySpec, Extractor, Recipe, Step, Template};
+use super::recipe::{Answer, BodySpec, Draw, Extractor, Recipe, Step, Template};
 use super::redact::Redactor;
 use super::verdict::Judge;
 use super::{Host, Limits, Sending, Upload};
@@ -59,15 +62,19 @@ impl Host for RecipeHost {
 }
 
 /// A request that can be sent as often as needed.
+#[derive(Clone)]
 struct Prepared {
     url: Url,
     headers: Vec<(HeaderName, HeaderValue)>,
-    plan: Plan,
+    plan: Arc<Plan>,
 }
 
 impl RecipeHost {
     async fn run(&self, upload: &Upload) -> Result<Links, Box<Failure>> {
         let mut scope = self.scope(upload);
+        if self.recipe.steps.iter().any(Step::has_content) {
+            scope.content = Some(content(upload).await?);
+        }
         let (last, before) = self.recipe.steps.split_last().expect("a recipe has at least one step");
         for step in before {
             let answer = self.persist(step, &scope, upload, |answer, _| Ok(answer)).await?;
@@ -132,8 +139,12 @@ impl RecipeHost {
         progress.start_body(request.plan.len());
         progress.enter(Phase::Connect);
         let outgoing = self.request(step, request, upload, &file_trouble);
-        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, &self.times).await;
-        let answer = Answer::new(received.status, received.headers, &received.body);
+        let mut done = http::exchange(outgoing, &mut received, progress, &file_trouble, &self.times).await;
+        let mut answer = Answer::new(received.status, received.headers, &received.body);
+        answer.url = request.url.to_string();
+        if step.redirects && done.is_ok() {
+            (done, answer) = self.follow(step, request, upload, answer).await;
+        }
         let judge = self.judge();
         match done {
             Ok(()) if step.sends_file() && !progress.all_sent() && (200..300).contains(&answer.status) => {
@@ -174,6 +185,50 @@ impl RecipeHost {
         this.zip(file).is_some_and(|(this, file)| this <= file)
     }
 
+    /// Goes where `answer` leads, until an answer leads nowhere.
+    async fn follow(
+        &self,
+        step: &Step,
+        request: &Prepared,
+        upload: &Upload,
+        mut answer: Answer,
+    ) -> (Result<(), Trouble>, Answer) {
+        let (mut method, mut cookies) = (step.method.clone(), Cookies::default());
+        for _ in 0..REDIRECT_LIMIT {
+            let Ok(from) = Url::parse(&answer.url) else { break };
+            let Some(hop) = follow::next(&from, &method, &answer) else { break };
+            cookies.keep(&from, &answer);
+            let own = self.is_own(&hop.url);
+            let file_trouble = Arc::new(OnceLock::new());
+            let mut outgoing = match hop.method {
+                None if !own => break,
+                None => {
+                    upload.progress.start_body(request.plan.len());
+                    let request = Prepared { url: hop.url.clone(), ..request.clone() };
+                    self.request(step, &request, upload, &file_trouble)
+                }
+                Some(next) => {
+                    method = next.clone();
+                    self.client.request(next, hop.url.clone())
+                }
+            };
+            if let Some(cookie) = cookies.header(&hop.url) {
+                outgoing = outgoing.header(COOKIE, cookie);
+            }
+            let mut received = Received::default();
+            let done = http::exchange(outgoing, &mut received, &upload.progress, &file_trouble, &self.times).await;
+            answer = Answer::new(received.status, received.headers, &received.body);
+            answer.url = hop.url.into();
+            match done {
+                Ok(()) => {}
+                // The way may end at the image itself, and where it ends is what counts.
+                Err(Trouble::TooLarge) => break,
+                done => return (done, answer),
+            }
+        }
+        (Ok(()), answer)
+    }
+
     fn request(
         &self,
         step: &Step,
@@ -187,10 +242,10 @@ impl RecipeHost {
         }
         if let Some(content_type) = &request.plan.content_type {
             let body = request.plan.body(&upload.progress, file_trouble);
-            outgoing = outgoing
-                .header(CONTENT_TYPE, content_type)
-                .header(CONTENT_LENGTH, request.plan.len())
-                .body(reqwest::Body::wrap(body));
+            if !request.headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
+                outgoing = outgoing.header(CONTENT_TYPE, content_type);
+            }
+            outgoing = outgoing.header(CONTENT_LENGTH, request.plan.len()).body(reqwest::Body::wrap(body));
         }
         outgoing
     }
@@ -214,7 +269,7 @@ impl RecipeHost {
         let mut headers = Vec::new();
         for (name, value) in filled(&step.headers, scope).map_err(failed)? {
             let name: HeaderName = name.parse().expect("header names were checked when the recipe was read");
-            let mut value = HeaderValue::from_str(&value)
+            let mut value = HeaderValue::from_bytes(value.as_bytes())
                 .map_err(|_| failed(RenderError::Failed(name.to_string(), "no valid header value".to_owned())))?;
             value.set_sensitive(true);
             headers.push((name, value));
@@ -237,15 +292,22 @@ impl RecipeHost {
                     pairs.into_iter().map(|(name, value)| (name, value.into())).collect();
                 Plan::bytes("application/json", serde_json::Value::from(object).to_string())
             }
+            BodySpec::Text { content_type, text } => Plan::bytes(content_type, text.render(scope).map_err(failed)?),
         };
-        Ok(Prepared { url, headers, plan })
+        Ok(Prepared { url, headers, plan: Arc::new(plan) })
     }
 
     /// `text` as a URL, if it leads to the site of `base_url`: what a host answers must not make us send the image or a
     /// key anywhere else.
     fn own_url(&self, text: &str) -> Option<Url> {
         let url = self.base_url.join(text).ok()?;
-        (url.origin() == self.base_url.origin() && url.username().is_empty()).then_some(url)
+        (self.is_own(&url) && url.username().is_empty()).then_some(url)
+    }
+
+    /// Whether `url` lies on the site of `base_url`, or on another one that the recipe names.
+    fn is_own(&self, url: &Url) -> bool {
+        let origin = url.origin();
+        origin == self.base_url.origin() || self.recipe.sites.contains(&origin.ascii_serialization())
     }
 
     fn scope(&self, upload: &Upload) -> Scope {
@@ -270,13 +332,26 @@ impl RecipeHost {
                 .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
                 .collect(),
             file: file.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            steps: BTreeMap::new(),
+            draw: Draw::new(self.clock.now()),
+            ..Scope::default()
         }
     }
 
     fn judge(&self) -> Judge<'_> {
         Judge { host: &self.name, recipe: &self.recipe, redactor: &self.redactor, flow: &self.flow }
     }
+}
+
+/// The file as base64.
+async fn content(upload: &Upload) -> Result<Arc<str>, Box<Failure>> {
+    let source = Arc::clone(&upload.source);
+    let read =
+        move || source.read(0, usize::try_from(source.len()).unwrap_or(usize::MAX)).map(|all| STANDARD.encode(all));
+    let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    read.map(Arc::from).map_err(|error| {
+        let message = format!("the file could not be read: {error}");
+        Box::new(Failure::new(ErrorClass::Io, Phase::Inspect, message))
+    })
 }
 
 /// What `step` keeps of its answer.
@@ -289,7 +364,10 @@ fn values(step: &Step, answer: &Answer) -> BTreeMap<String, String> {
 /// The rendered pairs; what comes out empty is left out.
 fn filled(pairs: &[(String, Template)], scope: &Scope) -> Result<Vec<(String, String)>, RenderError> {
     let rendered = pairs.iter().map(|(name, template)| Ok((name.clone(), template.render(scope)?)));
-    rendered.filter(|pair| !matches!(pair, Ok((_, value)) if value.is_empty())).collect()
+    let keeps = pairs.iter().map(|(_, template)| template.keeps_empty());
+    let sent =
+        rendered.zip(keeps).filter(|(pair, keeps)| *keeps || !matches!(pair, Ok((_, value)) if value.is_empty()));
+    sent.map(|(pair, _)| pair).collect()
 }
 
 /// A random number in `0.0..=1.0`.

@@ -83,7 +83,7 @@ pub(super) fn resolve(recipe: &Recipe, host: &HostConfig) -> Result<Options, Vec
                 message: format!("recipe `{}` needs it", recipe.name),
                 help: Some(spec.doc.clone()),
             }),
-            None => drop(options.insert(name.clone(), SecretString::default())),
+            None => drop(options.insert(name.clone(), recipe.inline.get(name).cloned().unwrap_or_default())),
         }
     }
     let is_set = |name: &String| options.get(name).is_some_and(|value| !value.expose_secret().is_empty());

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -19,6 +20,7 @@ pub struct Source {
     name: String,
     kind: ImageKind,
     whole: Option<Bytes>,
+    blocks: Arc<Blocks>,
 }
 
 impl Source {
@@ -29,9 +31,10 @@ impl Source {
     pub fn open(path: &Path, name: String, kind: ImageKind) -> io::Result<(Self, Fingerprint)> {
         let file = File::open(path)?;
         let fingerprint = Fingerprint::of(&file.metadata()?);
-        let mut source = Self { file: Some(file), len: fingerprint.len, name, kind, whole: None };
+        let mut source =
+            Self { file: Some(file), len: fingerprint.len, name, kind, whole: None, blocks: Arc::default() };
         if source.len <= WHOLE_FILE_LIMIT {
-            source.whole = Some(Bytes::from(source.read(0, usize::try_from(source.len).unwrap_or(usize::MAX))?));
+            source.whole = Some(source.read(0, usize::try_from(source.len).unwrap_or(usize::MAX))?);
         }
         Ok((source, fingerprint))
     }
@@ -39,7 +42,7 @@ impl Source {
     /// A file whose content is in memory already.
     #[must_use]
     pub fn in_memory(content: Bytes, name: String, kind: ImageKind) -> Self {
-        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content) }
+        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content), blocks: Arc::default() }
     }
 
     /// The fingerprint of the open file now; `None` without one. Blocking, but only a system call.
@@ -84,29 +87,64 @@ impl Source {
     ///
     /// # Errors
     /// `UnexpectedEof` when the file has become shorter, else what the system says.
-    pub fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    pub fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         if let Some(whole) = &self.whole {
             let from = usize::try_from(offset).unwrap_or(usize::MAX);
-            let part = from.checked_add(len).and_then(|to| whole.get(from..to));
-            return part.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            let part = from.checked_add(len).filter(|to| *to <= whole.len()).map(|to| whole.slice(from..to));
+            return part.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
         let file = self.file.as_ref().expect("what is not in memory is open");
-        read_exactly(file, offset, len)
+        let mut block = self.blocks.take();
+        read_exactly(file, offset, len, &mut block.bytes)?;
+        Ok(Bytes::from_owner(block))
     }
 }
 
-/// Reads exactly `len` bytes at `offset`, into memory that is not cleared first: that would cost as much as the reading.
-fn read_exactly(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(len);
+/// The memory of this file's blocks: what was sent is used again for what is read next. Fresh memory for each block would
+/// cost as much as reading it. Never more than are on their way at the same time.
+#[derive(Debug, Default)]
+struct Blocks(Mutex<Vec<Vec<u8>>>);
+
+impl Blocks {
+    fn take(self: &Arc<Self>) -> Block {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Block { bytes: bytes.unwrap_or_default(), home: Arc::clone(self) }
+    }
+}
+
+/// A block that goes back when nobody needs it any more.
+struct Block {
+    bytes: Vec<u8>,
+    home: Arc<Blocks>,
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
+
+/// Reads exactly `len` bytes at `offset` into `bytes`, in memory that is not cleared first: that would cost as much as the
+/// reading.
+fn read_exactly(file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.clear();
+    bytes.reserve_exact(len);
     while bytes.len() < len {
         let at = offset.saturating_add(bytes.len() as u64);
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(bytes), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    // The allocator may have given more room than was asked for.
+    // The memory may have more room than was asked for.
     bytes.truncate(len);
-    Ok(bytes)
+    Ok(())
 }

@@ -58,10 +58,13 @@ impl Judge<'_> {
     pub(super) fn links(&self, scope: &Scope, answer: &Answer, now: WallTime) -> Result<Links, Box<Failure>> {
         let spec = &self.recipe.result;
         let problem = |what: &str| Box::new(self.refusal(answer, now, Some(what)));
-        let raw = spec.url.render(scope).map_err(|_| problem("without a link"))?;
+        let raw = spec.url.render_after(scope, Some(answer)).map_err(|_| problem("without a link"))?;
         let url = link(&raw).map_err(|error| problem(&format!("with a link that cannot be used: {error}")))?;
         let optional = |template: &Option<Template>| {
-            template.as_ref().and_then(|template| template.render(scope).ok()).and_then(|text| link(&text).ok())
+            template
+                .as_ref()
+                .and_then(|template| template.render_after(scope, Some(answer)).ok())
+                .and_then(|text| link(&text).ok())
         };
         let links = Links {
             thumb: optional(&spec.thumb),

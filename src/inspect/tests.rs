@@ -63,12 +63,12 @@ fn dropped(bytes: &[u8]) -> Dropped {
 }
 
 fn end_of(bytes: &[u8]) -> End {
-    look(&dropped(bytes).path).expect("reads").expect("a file").end
+    look(&dropped(bytes).path).expect("reads").expect("a file").look.end
 }
 
 fn inspected(bytes: &[u8]) -> Result<(ImageFacts, Option<Warning>), Refused> {
     let dropped = dropped(bytes);
-    let fingerprint = look(&dropped.path).expect("reads").expect("a file").fingerprint;
+    let fingerprint = look(&dropped.path).expect("reads").expect("a file").look.fingerprint;
     inspect(&dropped.path, fingerprint, 1 << 20).map(|found| (found.image, found.warning))
 }
 
@@ -213,7 +213,7 @@ fn r30_a_header_with_an_absurd_size_is_refused() {
 #[test]
 fn a_file_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
     let dropped = dropped(&encoded(ImageFormat::Png));
-    let fingerprint = look(&dropped.path).expect("reads").expect("a file").fingerprint;
+    let fingerprint = look(&dropped.path).expect("reads").expect("a file").look.fingerprint;
     assert!(inspect(&dropped.path, fingerprint, fingerprint.len).is_ok());
     let refused = inspect(&dropped.path, fingerprint, fingerprint.len - 1).expect_err("refused");
     assert!(matches!(refused, Refused::TooLarge { len, max } if len == max + 1), "{refused}");
@@ -223,7 +223,7 @@ fn a_file_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
 #[test]
 fn r12_a_file_that_is_not_the_one_that_settled_has_changed() {
     let dropped = dropped(&encoded(ImageFormat::Png));
-    let fingerprint = look(&dropped.path).expect("reads").expect("a file").fingerprint;
+    let fingerprint = look(&dropped.path).expect("reads").expect("a file").look.fingerprint;
     let older = Fingerprint { mtime_ns: fingerprint.mtime_ns - 1, ..fingerprint };
     assert!(matches!(inspect(&dropped.path, older, 1 << 20), Err(Refused::Changed)));
     assert!(matches!(inspect(Path::new("/nonexistent/x.png"), fingerprint, 1 << 20), Err(Refused::Vanished)));

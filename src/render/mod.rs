@@ -6,6 +6,7 @@
 //! are carried out by code, so that a list of a hundred thousand images needs no engine and little memory.
 
 pub mod escape;
+pub mod links;
 pub mod order;
 mod template;
 #[cfg(test)]
@@ -189,6 +190,12 @@ impl Format {
             Kind::Json => Some(record.line()),
             Kind::Template(_) => None,
         }
+    }
+
+    /// Whether a list is nothing but the [lines](Format::line) of its records.
+    #[must_use]
+    pub fn is_lines(&self) -> bool {
+        !matches!(self.0, Kind::Template(_))
     }
 
     /// The template, as `pixchute template show` prints it; `None` for `json`.

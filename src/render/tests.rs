@@ -6,7 +6,7 @@ use crate::config;
 use crate::record::Status;
 
 /// A record with a link.
-pub(super) fn record(file: &str) -> Record {
+pub(in crate::render) fn record(file: &str) -> Record {
     let line = format!(
         r#"{{"v":1,"seq":1,"job":"01JDAXTQ9Z0000000000000000","at":"2026-11-23T12:00:00.123Z","status":"uploaded",
         "file":"x","folder":"/home/a/Drop","host":"pixhost","url":"https://h.example/show/1","thumb":"https://t.example/1.jpg",
@@ -23,7 +23,7 @@ fn without_thumb(file: &str, image: Option<&str>) -> Record {
     Record { thumb: None, image: image.map(ToOwned::to_owned), ..record(file) }
 }
 
-pub(super) fn list(files: Vec<Record>) -> List {
+fn list(files: Vec<Record>) -> List {
     List {
         files: files.into_iter().map(Arc::new).collect(),
         album: Album::default(),

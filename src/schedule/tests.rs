@@ -321,6 +321,33 @@ fn the_window_bounds_a_host_that_is_slow_but_alive() {
     assert_eq!(most, 8);
 }
 
+#[test]
+fn r13_as_many_files_that_hang_as_may_be_late_do_not_hold_up_the_next_ones_on_their_host() {
+    let mut now = Instant::now();
+    let mut pool = pool(8, 1);
+    let hanging: Vec<Ready> = (0..8).map(|_| ready(0)).collect();
+    let mut started = Vec::new();
+    for job in hanging.iter().cloned().chain((0..200).map(|_| ready(0))) {
+        started.extend(starts(&pool.handle(now, Input::Ready(job))));
+    }
+    let hangs = |job: &JobId| hanging.iter().any(|ready| ready.job == *job);
+    let (mut in_flight, mut well) = (started, 0);
+    for _ in 0..1_000 {
+        now += ms(100);
+        let ended: Vec<JobId> = in_flight.extract_if(.., |job| !hangs(job)).collect();
+        well += ended.len();
+        let mut commands = Vec::new();
+        for job in in_flight.clone() {
+            commands.extend(pool.handle(now, Input::Idle { job, idle: Duration::from_secs(20) }));
+        }
+        for job in ended {
+            commands.extend(pool.handle(now, Input::Ended { job, end: End::Succeeded }));
+        }
+        in_flight.extend(starts(&commands));
+    }
+    assert_eq!(well, 200, "all others are done while the eight hang");
+}
+
 proptest! {
     /// Whatever comes in which order: workers, windows and the lounge hold, nothing runs twice, nothing is lost.
     #[test]

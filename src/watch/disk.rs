@@ -16,7 +16,7 @@ use super::native::{Native, NoWatch, without_events};
 use super::scan::{Report, Scan, Step, Tree, identity};
 use crate::clock::Clock;
 use crate::config::{Folder, WatchMode};
-use crate::inspect;
+use crate::inspect::{self, Looked};
 use crate::settle::Seen;
 
 /// How often everything is listed again although nothing seems to have changed.
@@ -30,6 +30,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 
 /// What is at a path.
 pub(super) enum Found {
+    /// A regular file with a name that is taken.
+    File(Looked),
     Seen(Seen),
     /// A directory that will be scanned; false if too many are waiting for that.
     Directory(bool),
@@ -225,7 +227,7 @@ impl Disk {
         let Ok(name) = path.strip_prefix(&self.folder.path) else { return Found::Seen(Seen::Gone) };
         if self.shared.ignore.takes(name) {
             match inspect::look(path) {
-                Ok(Some(look)) => return Found::Seen(Seen::File(look)),
+                Ok(Some(looked)) => return Found::File(looked),
                 Ok(None) => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(_) => return Found::Seen(Seen::Unreadable),

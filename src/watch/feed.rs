@@ -20,6 +20,7 @@ use super::scan::{Report, Step};
 use super::{Feed, Settled, WatchState};
 use crate::clock::Clock;
 use crate::config::Folder;
+use crate::inspect::Looked;
 use crate::settle::{Seen, Settle, Sighted, Sign, Verdict};
 
 /// How often the identity of the drop folder is compared: an unmount makes no event.
@@ -338,6 +339,11 @@ impl FolderFeed {
                 // Until the look it might have been a file that settles.
                 self.judge(now, path, Seen::Gone);
             }
+            Found::File(Looked { look, inspected }) => {
+                if let Some(settled) = self.judge(now, path, Seen::File(look)) {
+                    self.out.push_back(Feed::Settled(Settled { inspected, ..settled }));
+                }
+            }
             Found::Seen(seen) => {
                 if let Some(settled) = self.judge(now, path, seen) {
                     self.out.push_back(Feed::Settled(settled));
@@ -356,7 +362,7 @@ impl FolderFeed {
         let Verdict::Settled { fingerprint, warning } = verdict else { return None };
         // Under the lock of the table, so that the file is seen in one place or the other.
         self.shared.offered.fetch_add(1, Ordering::Relaxed);
-        Some(Settled { path: path.to_path_buf(), name, fingerprint, warning })
+        Some(Settled { path: path.to_path_buf(), name, fingerprint, warning, inspected: None })
     }
 
     /// What found no room to settle must be found by a scan again.

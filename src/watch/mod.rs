@@ -34,6 +34,7 @@ mod sign;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::inspect::Inspected;
 use crate::job::Fingerprint;
 use crate::settle::Warning;
 
@@ -72,6 +73,8 @@ pub struct Settled {
     pub fingerprint: Fingerprint,
     /// What is odd about it.
     pub warning: Option<Warning>,
+    /// What it is, if that was found out on the way.
+    pub inspected: Option<Inspected>,
 }
 
 /// How changes of a drop folder are noticed.

@@ -8,6 +8,7 @@ mod commands;
 mod crash;
 mod files;
 mod hangs;
+mod links;
 mod live;
 mod outcomes;
 mod rests;

@@ -8,6 +8,7 @@ mod misbehaviour;
 mod problems;
 mod retries;
 mod stores;
+mod sxcu;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

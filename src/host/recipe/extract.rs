@@ -8,6 +8,9 @@ use scraper::{Html, Selector};
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
+use super::Template;
+use super::template::Scope;
+
 /// A complete answer.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -17,6 +20,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, decompressed; bytes that are not UTF-8 are replaced.
     pub body: String,
+    /// The URL that gave it, after redirects; empty if nobody asked for it.
+    pub url: String,
     json: OnceLock<Option<Value>>,
 }
 
@@ -24,7 +29,7 @@ impl Answer {
     /// An answer of these parts.
     #[must_use]
     pub fn new(status: u16, headers: HeaderMap, body: &[u8]) -> Self {
-        Self { status, headers, body: String::from_utf8_lossy(body).into_owned(), json: OnceLock::new() }
+        Self { status, headers, body: String::from_utf8_lossy(body).into_owned(), ..Self::default() }
     }
 
     /// The body as JSON, if it is JSON. Parsed once.
@@ -52,6 +57,8 @@ pub enum Extractor {
     },
     /// `body:`: all of it.
     Body,
+    /// A template of another language, which reads the answer.
+    Template(Template),
 }
 
 /// Why a text is no extractor.
@@ -115,6 +122,7 @@ impl Extractor {
             }
             Self::Css { selector, attribute } => css(&answer.body, selector, attribute.as_deref()),
             Self::Body => Some(answer.body.clone()),
+            Self::Template(template) => template.render_after(&Scope::default(), Some(answer)).ok(),
         }?;
         let trimmed = found.trim();
         (!trimmed.is_empty()).then(|| trimmed.to_owned())

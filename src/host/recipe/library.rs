@@ -1,9 +1,11 @@
 //! Where recipes come from: built in, or the user's.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Recipe, RecipeError, parse};
+use crate::host::sxcu::Sxcu;
 
 /// The built-in recipes: name and text.
 const BUILT_IN: [(&str, &str); 9] = [
@@ -36,15 +38,20 @@ pub enum Origin {
 /// One recipe as it was found.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// What `recipe = "NAME"` calls it: the file's name without `.toml`.
+    /// What `recipe = "NAME"` calls it: the file's name without its ending.
     pub name: String,
     /// Where it came from.
     pub origin: Origin,
-    /// The TOML.
+    /// The TOML, or the custom uploader as it would be written today, without secrets.
     pub text: String,
     /// The recipe, or what is wrong with it.
     pub recipe: Result<Recipe, RecipeError>,
+    /// The ShareX custom uploader that it was made of.
+    pub sxcu: Option<Box<Sxcu>>,
 }
+
+/// The ending of ShareX custom uploaders.
+const SXCU: &str = "sxcu";
 
 impl Listed {
     fn new(name: &str, origin: Origin, text: String) -> Self {
@@ -52,13 +59,27 @@ impl Listed {
             Origin::BuiltIn => format!("built-in recipe {name}"),
             Origin::File(path) => path.display().to_string(),
         };
-        Self { name: name.to_owned(), recipe: parse(&text, &called), origin, text }
+        Self { name: name.to_owned(), recipe: parse(&text, &called), origin, text, sxcu: None }
+    }
+
+    /// A custom uploader. Its text is the one without secrets.
+    fn sxcu(name: &str, path: &Path, text: &str) -> Self {
+        let wrong = |problems| RecipeError { origin: path.display().to_string(), problems };
+        let (sxcu, recipe) = match Sxcu::read(text) {
+            Ok(sxcu) => {
+                let recipe = sxcu.recipe(name, &BTreeMap::new()).map_err(wrong);
+                (Some(Box::new(sxcu)), recipe)
+            }
+            Err(problems) => (None, Err(wrong(problems))),
+        };
+        let text = sxcu.as_ref().map_or_else(String::new, |sxcu| sxcu.written());
+        Self { name: name.to_owned(), recipe, origin: Origin::File(path.to_owned()), text, sxcu }
     }
 
     fn unreadable(name: &str, path: PathBuf, error: &io::Error) -> Self {
         let problems = vec![format!("cannot be read: {error}")];
         let recipe = Err(RecipeError { origin: path.display().to_string(), problems });
-        Self { name: name.to_owned(), origin: Origin::File(path), text: String::new(), recipe }
+        Self { name: name.to_owned(), origin: Origin::File(path), text: String::new(), recipe, sxcu: None }
     }
 }
 
@@ -76,19 +97,32 @@ pub fn recipes(folder: Option<&Path>) -> Vec<Listed> {
 #[must_use]
 pub fn named(name: &str, folder: Option<&Path>) -> Option<Listed> {
     // A name is not a path: it must not lead out of the folder.
-    let own = folder.filter(|_| !name.contains('/')).map(|folder| folder.join(format!("{name}.toml")));
-    if let Some(path) = own.filter(|path| path.is_file()) {
+    let folder = folder.filter(|_| !name.contains('/'));
+    let own = ["toml", SXCU].iter().filter_map(|ending| Some(folder?.join(format!("{name}.{ending}"))));
+    if let Some(path) = own.into_iter().find(|path| path.is_file()) {
         return Some(from_file(name, &path));
     }
     let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
     Some(Listed::new(name, Origin::BuiltIn, (*text).to_owned()))
 }
 
-/// The recipe in the file at `path`.
+/// The recipe in the file at `path`: a custom uploader if it ends so.
 #[must_use]
 pub fn from_file(name: &str, path: &Path) -> Listed {
+    if path.extension().is_some_and(|ending| ending == SXCU) {
+        return from_sxcu(name, path);
+    }
     match read(path) {
         Ok(text) => Listed::new(name, Origin::File(path.to_owned()), text),
+        Err(error) => Listed::unreadable(name, path.to_owned(), &error),
+    }
+}
+
+/// The custom uploader in the file at `path`.
+#[must_use]
+pub fn from_sxcu(name: &str, path: &Path) -> Listed {
+    match read(path) {
+        Ok(text) => Listed::sxcu(name, path, &text),
         Err(error) => Listed::unreadable(name, path.to_owned(), &error),
     }
 }
@@ -108,8 +142,8 @@ fn own_names(folder: &Path) -> Vec<String> {
     // No folder, no recipes of one's own: that is the usual case.
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let name = |path: PathBuf| {
-        let is_toml = path.extension().is_some_and(|extension| extension == "toml");
-        path.file_stem().filter(|_| is_toml).and_then(|stem| stem.to_str()).map(str::to_owned)
+        let is_recipe = path.extension().is_some_and(|extension| extension == "toml" || extension == SXCU);
+        path.file_stem().filter(|_| is_recipe).and_then(|stem| stem.to_str()).map(str::to_owned)
     };
     entries.flatten().filter_map(|entry| name(entry.path())).take(LISTED_LIMIT).collect()
 }

@@ -256,10 +256,12 @@ impl Checks {
             about: raw.about,
             site: raw.site,
             base_url: raw.base_url,
+            sites: Vec::new(),
             protocol,
             max_parallel: raw.max_parallel,
             limits,
             options,
+            inline: BTreeMap::new(),
             require_any: raw.require_any,
             steps,
             result: result?,
@@ -393,7 +395,16 @@ impl Checks {
             self.problem(key, "names of steps and extracted values must be letters, digits or `_`");
         }
         self.known.extend(extract.keys().map(|name| format!("step.{}.{name}", raw.name)));
-        Some(Step { name: raw.name, method: method?, url: url?, headers, query, body: body?, extract })
+        Some(Step {
+            name: raw.name,
+            method: method?,
+            url: url?,
+            headers,
+            query,
+            body: body?,
+            redirects: false,
+            extract,
+        })
     }
 
     fn body(&mut self, key: &str, body: RawBody, raw: Vec<RawField>) -> Option<BodySpec> {

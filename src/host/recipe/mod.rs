@@ -7,6 +7,7 @@
 //!
 //! Limits: one file per run of the steps; no logins, sessions or polling yet.
 
+mod draw;
 pub mod extract;
 pub mod library;
 mod load;
@@ -15,9 +16,11 @@ pub mod template;
 use std::collections::BTreeMap;
 
 use regex::Regex;
+use secrecy::SecretString;
 
 use crate::host::Limits;
 use crate::job::{ErrorClass, FailureKind};
+pub use draw::Draw;
 pub use extract::{Answer, Extractor};
 pub use library::{Listed, Origin};
 pub use load::{RecipeError, parse};
@@ -34,12 +37,16 @@ pub struct Recipe {
     pub site: String,
     /// Where requests go unless the user says otherwise; `None` for software that anybody can install.
     pub base_url: Option<String>,
+    /// Other sites that requests may go to, as origins (`https://u2.example`).
+    pub sites: Vec<String>,
     /// How many uploads at once the site bears.
     pub max_parallel: Option<usize>,
     /// What it takes.
     pub limits: Limits,
     /// What the user can set, by name.
     pub options: BTreeMap<String, OptionSpec>,
+    /// The secrets that stood in the recipe's own file, by the option that replaces each.
+    pub inline: BTreeMap<String, SecretString>,
     /// Of each group at least one option must be set.
     pub require_any: Vec<Vec<String>>,
     /// Who sends the requests.
@@ -123,6 +130,8 @@ pub struct Step {
     pub query: Vec<(String, Template)>,
     /// The body.
     pub body: BodySpec,
+    /// Whether redirects are followed: a host that answers with the page of the image.
+    pub redirects: bool,
     /// Named values of the answer: the first extractor that finds something counts.
     pub extract: BTreeMap<String, Vec<Extractor>>,
 }
@@ -131,7 +140,19 @@ impl Step {
     /// Whether this is the request that carries the file.
     #[must_use]
     pub fn sends_file(&self) -> bool {
-        matches!(self.body, BodySpec::Multipart { file: Some(_), .. } | BodySpec::Raw)
+        matches!(self.body, BodySpec::Multipart { file: Some(_), .. } | BodySpec::Raw) || self.has_content()
+    }
+
+    /// Whether the file goes out inside of a text, as base64.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        match &self.body {
+            BodySpec::Multipart { fields, .. } | BodySpec::Form(fields) | BodySpec::Json(fields) => {
+                fields.iter().any(|(_, value)| value.has_content())
+            }
+            BodySpec::Text { text, .. } => text.has_content(),
+            BodySpec::None | BodySpec::Raw => false,
+        }
     }
 
     /// Whether its answer is useless unless it is JSON.
@@ -157,6 +178,13 @@ pub enum BodySpec {
     Form(Vec<(String, Template)>),
     /// A JSON object of strings.
     Json(Vec<(String, Template)>),
+    /// A text that is sent as it is rendered.
+    Text {
+        /// Its `Content-Type`.
+        content_type: &'static str,
+        /// The text.
+        text: Template,
+    },
     /// The file as it is.
     Raw,
 }

@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
+
+use super::{Answer, Draw};
 
 /// The longest rendered text. Keys, titles and URLs are far below; nothing larger belongs in a text field of an upload.
 pub const RENDERED_LIMIT: usize = 64 * 1024;
@@ -23,8 +25,29 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 });
 
 /// A checked template.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Template(String);
+#[derive(Clone)]
+pub struct Template(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Expressions(String),
+    Foreign(Arc<dyn Foreign>),
+}
+
+/// A template in another language than ours.
+pub trait Foreign: Send + Sync {
+    /// The text; `answer` is there once there is one.
+    ///
+    /// # Errors
+    /// [`RenderError`]. Never contains a value.
+    fn render(&self, scope: &Scope, answer: Option<&Answer>) -> Result<String, RenderError>;
+
+    /// What messages call it: the name of its field, never its text, which may hold a secret.
+    fn source(&self) -> &str;
+
+    /// Whether it carries the content of the file.
+    fn has_content(&self) -> bool;
+}
 
 /// Why a text is no template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +98,7 @@ impl Template {
             template.undeclared_variables(true).into_iter().filter(|name| !known.contains(name)).collect();
         unknown.sort();
         match unknown.into_iter().next() {
-            None => Ok(Self(text.to_owned())),
+            None => Ok(Self(Kind::Expressions(text.to_owned()))),
             Some(name) => {
                 let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 Err(TemplateError::Unknown { name, known })
@@ -83,36 +106,84 @@ impl Template {
         }
     }
 
-    /// The text with its expressions replaced.
+    /// A template of another language.
+    #[must_use]
+    pub fn foreign(template: Arc<dyn Foreign>) -> Self {
+        Self(Kind::Foreign(template))
+    }
+
+    /// The text with its expressions replaced, before there is an answer.
     ///
     /// # Errors
     /// [`RenderError`]
     pub fn render(&self, scope: &Scope) -> Result<String, RenderError> {
-        self.render_with(scope.value())
+        self.render_after(scope, None)
+    }
+
+    /// The text with its expressions replaced; templates of other languages also read the answer itself.
+    ///
+    /// # Errors
+    /// [`RenderError`]
+    pub fn render_after(&self, scope: &Scope, answer: Option<&Answer>) -> Result<String, RenderError> {
+        match &self.0 {
+            Kind::Foreign(template) => template.render(scope, answer),
+            Kind::Expressions(_) => self.render_with(scope.value()),
+        }
     }
 
     /// The text with its expressions replaced by what they are with these values.
     pub(in crate::host) fn render_with(&self, values: Value) -> Result<String, RenderError> {
-        let rendered = ENVIRONMENT.render_str(&self.0, values).map_err(|error| match error.kind() {
-            ErrorKind::UndefinedError => RenderError::Missing(self.0.clone()),
-            kind => RenderError::Failed(self.0.clone(), kind.to_string()),
+        let Kind::Expressions(text) = &self.0 else { return Err(RenderError::Missing(self.source().to_owned())) };
+        let rendered = ENVIRONMENT.render_str(text, values).map_err(|error| match error.kind() {
+            ErrorKind::UndefinedError => RenderError::Missing(text.clone()),
+            kind => RenderError::Failed(text.clone(), kind.to_string()),
         })?;
         if rendered.len() > RENDERED_LIMIT {
-            return Err(RenderError::TooLong(self.0.clone()));
+            return Err(RenderError::TooLong(text.clone()));
         }
         Ok(rendered)
     }
 
-    /// The template's text.
+    /// The template's text, or the name of what holds it.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Kind::Expressions(text) => text,
+            Kind::Foreign(template) => template.source(),
+        }
+    }
+
+    /// Whether a value that comes out empty is sent all the same.
+    #[must_use]
+    pub fn keeps_empty(&self) -> bool {
+        matches!(self.0, Kind::Foreign(_))
+    }
+
+    /// Whether it carries the content of the file.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        matches!(&self.0, Kind::Foreign(template) if template.has_content())
     }
 }
 
+/// The empty text.
+impl Default for Template {
+    fn default() -> Self {
+        Self(Kind::Expressions(String::new()))
+    }
+}
+
+impl PartialEq for Template {
+    fn eq(&self, other: &Self) -> bool {
+        self.source() == other.source()
+    }
+}
+
+impl Eq for Template {}
+
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(self.source(), f)
     }
 }
 
@@ -127,6 +198,10 @@ pub struct Scope {
     pub file: BTreeMap<String, String>,
     /// `{{ step.STEP.NAME }}`
     pub steps: BTreeMap<String, BTreeMap<String, String>>,
+    /// The moment and the randomness of the attempt.
+    pub draw: Draw,
+    /// The file as base64, for recipes that send it inside of a text.
+    pub content: Option<Arc<str>>,
 }
 
 impl Scope {

@@ -25,7 +25,7 @@ const PUT: &str = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?
 /// Applies one write; gives the `seq` it carries, or 0.
 pub(super) fn apply(conn: &Connection, write: &Write) -> Result<u64> {
     match write {
-        Write::Put(job) => return put(conn, job),
+        Write::Put(job) => return move_on(conn, job),
         Write::Remove(id) => execute(conn, "DELETE FROM job WHERE id = ?1", [id.to_string()])?,
         Write::Pause(pause) => execute(
             conn,
@@ -40,6 +40,62 @@ pub(super) fn apply(conn: &Connection, write: &Write) -> Result<u64> {
         Write::Drop { kind, key } => execute(conn, "DELETE FROM memo WHERE kind = ?1 AND key = ?2", [kind, key])?,
     }
     Ok(0)
+}
+
+/// What changes of a row while its job lives on, in the file that it was made for. The indexes over the rest are not
+/// touched then: they are most of what a whole row costs.
+macro_rules! move_on {
+    ($also:literal, $where:literal) => {
+        concat!(
+            "UPDATE job SET stage = ?1, dev = ?2, ino = ?3, len = ?4, mtime_ns = ?5, attempts = ?6, requeues = ?7, ",
+            "unknown_outcomes = ?8, not_before = ?9, record = ?10, pending = ?11, open = ?12, linkable = ?13",
+            $also,
+            " WHERE id = ?15 AND host = ?16 AND hash = ?17 AND folder = ?18 AND name = ?19 AND queued_at = ?20 AND mime = ?21 ",
+            "AND width = ?22 AND height = ?23",
+            $where
+        )
+    };
+}
+const MOVE_ON_IN_PLACE: &str = move_on!("", " AND path = ?14");
+const MOVE_ON_ELSEWHERE: &str = move_on!(", path = ?14", "");
+
+/// Writes `job`: only what has changed if its row is there and tells of the same file and host, else the whole row; gives
+/// the `seq` of its record, or 0.
+fn move_on(conn: &Connection, job: &Job) -> Result<u64> {
+    let Some(image) = job.image else { return put(conn, job) };
+    let head = RecordHead::of(job);
+    let id = job.id.to_string();
+    let values = params![
+        job.stage.name(),
+        job.fingerprint.dev.cast_signed(),
+        job.fingerprint.ino.cast_signed(),
+        job.fingerprint.len.cast_signed(),
+        job.fingerprint.mtime_ns,
+        job.attempts,
+        job.requeues,
+        job.unknown_outcomes,
+        job.not_before.map(WallTime::millis),
+        job.record,
+        job.pending,
+        is_open(job),
+        is_linkable(job, &head),
+        bytes(&job.path),
+        id,
+        job.host,
+        image.hash.0,
+        bytes(&job.folder),
+        bytes(&job.name),
+        job.queued_at.millis(),
+        image.kind.mime(),
+        image.width,
+        image.height,
+    ];
+    for sql in [MOVE_ON_IN_PLACE, MOVE_ON_ELSEWHERE] {
+        if conn.prepare_cached(sql)?.execute(values)? > 0 {
+            return Ok(head.seq);
+        }
+    }
+    put(conn, job)
 }
 
 /// Writes the whole row of `job`; gives the `seq` of its record, or 0.
@@ -183,8 +239,8 @@ pub(super) fn census(conn: &Connection) -> Result<Vec<Census>> {
     // The oldest of the done ones tells nothing, and would need an index over all of them.
     let mut statement = conn.prepare_cached(
         "SELECT folder, host, stage, count, CASE stage WHEN 'done' THEN NULL ELSE (SELECT min(queued_at) FROM job \
-         WHERE job.stage <> 'done' AND job.folder = census.folder AND job.host = census.host \
-         AND job.stage = census.stage AND open = 0) END, \
+         WHERE open = 0 AND job.stage <> 'done' AND job.folder = census.folder AND job.host = census.host \
+         AND job.stage = census.stage) END, \
          CASE stage WHEN 'cooling' THEN (SELECT not_before FROM job WHERE pending = 0 AND stage = 'cooling' \
          AND host = census.host AND folder = census.folder AND not_before IS NOT NULL \
          ORDER BY not_before LIMIT 1) END FROM census WHERE count > 0 \

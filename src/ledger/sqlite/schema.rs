@@ -26,7 +26,7 @@ CREATE INDEX job_due ON job (host, not_before, id)
   WHERE pending = 0 AND (stage = 'cooling' OR (stage = 'waiting' AND not_before IS NOT NULL));
 CREATE INDEX job_open ON job (id) WHERE open = 1;
 CREATE INDEX job_stage ON job (stage, id) WHERE open = 0;
-CREATE INDEX job_oldest ON job (folder, host, stage, queued_at) WHERE stage <> 'done';
+CREATE INDEX job_oldest ON job (folder, host, stage, queued_at) WHERE open = 0 AND stage <> 'done';
 CREATE TABLE census (
   folder BLOB NOT NULL, host TEXT NOT NULL, stage TEXT NOT NULL, count INTEGER NOT NULL,
   PRIMARY KEY (folder, host, stage)) WITHOUT ROWID;

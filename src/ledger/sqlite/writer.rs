@@ -49,30 +49,26 @@ impl Writer {
         Ok(Self { conn, sync })
     }
 
-    /// Carries out `batch`: the intents first, because a worker waits for each; then the rest, each group as one
-    /// transaction, all or nothing. A failure (disk full, read-only, …) leaves the connection usable: the next batch may
-    /// succeed.
+    /// Carries out `batch` in its order, as one transaction. If that fails (disk full, read-only, …), each request is tried
+    /// alone, so that none shares the fate of what happened to gather with it. The connection stays usable: the next batch
+    /// may succeed.
     pub(super) fn work(&mut self, batch: Vec<Request>) {
-        let is_start = |request: &Request| matches!(request.deed, Deed::Start { .. });
-        let (starts, rest): (Vec<Request>, Vec<Request>) = batch.into_iter().partition(is_start);
-        for group in [starts, rest] {
-            if !group.is_empty() {
-                self.work_together(group);
+        match self.commit(&batch) {
+            Ok(answers) => self.answer(batch, answers),
+            Err(error) if batch.len() <= 1 => refuse(batch, &error),
+            Err(_) => {
+                for request in batch {
+                    let alone = [request];
+                    match self.commit(&alone) {
+                        Ok(answers) => self.answer(alone, answers),
+                        Err(error) => refuse(alone, &error),
+                    }
+                }
             }
         }
     }
 
-    fn work_together(&mut self, group: Vec<Request>) {
-        let committed = match self.commit(&group) {
-            Ok(answers) => answers,
-            Err(error) => {
-                let error = error_of(&error);
-                for request in group {
-                    let _nobody_waits = request.answer.send(Err(error.clone()));
-                }
-                return;
-            }
-        };
+    fn answer(&self, group: impl IntoIterator<Item = Request>, committed: Vec<Option<Job>>) {
         let mut durable = Committed { answers: Vec::new() };
         for (request, answer) in group.into_iter().zip(committed) {
             match request.durability {
@@ -100,6 +96,13 @@ impl Writer {
         }
         transaction.commit()?;
         Ok(answers)
+    }
+}
+
+fn refuse(group: impl IntoIterator<Item = Request>, error: &rusqlite::Error) {
+    let error = error_of(error);
+    for request in group {
+        let _nobody_waits = request.answer.send(Err(error.clone()));
     }
 }
 
