@@ -7,6 +7,7 @@ mod fake;
 mod misbehaviour;
 mod problems;
 mod retries;
+mod silence;
 mod stores;
 mod sxcu;
 
