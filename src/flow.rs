@@ -207,6 +207,13 @@ impl Flow {
         self.circuit.wake()
     }
 
+    /// The machine has slept: the host is met slowly, and a moment later than others. The pause is no rest, and nobody is
+    /// told of it.
+    pub fn resume(&mut self, now: Instant, pause: Duration) {
+        self.resting_until = Some(self.resting_until.map_or(now + pause, |old| old.max(now + pause)));
+        self.window.restart(now);
+    }
+
     /// What has to be written down about what was begun, if anything.
     pub fn to_write(&mut self, now: Instant) -> Option<Spent> {
         self.budget.to_write(now)

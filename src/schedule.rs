@@ -36,6 +36,9 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 /// [`crate::job::WHOLE_FILE_LIMIT`] of memory. When it is full, attempts keep their workers.
 pub const LOUNGE: usize = 128;
 
+/// After the machine has slept, each host is met at some moment within so long.
+pub const RESUME_SPREAD: Duration = Duration::from_secs(3);
+
 /// By how many jobs a host may be behind when jobs are spread evenly: one that comes back is not met by all it has missed.
 pub const MOST_BEHIND: u64 = 4;
 
@@ -116,6 +119,8 @@ pub enum Input {
     },
     /// A job leaves the queue without an attempt.
     Withdraw(JobId),
+    /// The machine was asleep until now.
+    Resumed,
     /// Results can (not) be recorded: nothing is started while they cannot.
     Blocked(bool),
     /// Start nothing any more.
@@ -361,6 +366,12 @@ impl Scheduler {
             }
             Input::Hold { host, held } => self.lane(host).held = held,
             Input::Withdraw(job) => self.withdraw(job),
+            Input::Resumed => {
+                for index in 0..self.lanes.len() {
+                    let pause = RESUME_SPREAD.mul_f64(self.jitter());
+                    self.lanes[index].flow.resume(now, pause);
+                }
+            }
             Input::Blocked(blocked) => self.blocked = blocked,
             Input::Stop => self.stopping = true,
             Input::Tick => {}

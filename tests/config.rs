@@ -134,7 +134,7 @@ fn limits_that_contradict_each_other_are_refused() {
         ("[retry]\nbackoff = '2m'", "retry.backoff: the longest delay is shorter than the first one"),
         ("[cooldown]\nmax = '1m'", "cooldown.max: the longest delay is shorter than the first one"),
         ("[host.h]\nburst = 3", "host.h.burst: means nothing without `rate`"),
-        ("[pool]\nmin_workers = 9", "pool.min_workers: found 9, expected at most 8"),
+        ("[pool]\nworkers = 8\nmin_workers = 9", "pool.min_workers: found 9, expected at most 8"),
         ("[pool]\nworkers = 4\nmax_workers = 3", "pool.max_workers: found 3, expected at least 4"),
         ("[flow]\ncircuit_max = '1s'", "flow.circuit_max: the longest rest is shorter than the shortest"),
         ("[host.h]\nretry_on = [404]\nfail_on = [404]", "host.h.fail_on: 404 stands in `retry_on` too"),

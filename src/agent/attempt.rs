@@ -63,7 +63,13 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
             End::Interrupted { all_sent: false }
         }
     };
-    let said = if let End::Outcome(outcome) = &end { steps::end_of(outcome) } else { schedule::End::Other };
+    steps::excused(&mut end, &progress);
+    let said = match &end {
+        // A connection that did not outlive the sleep of this machine says nothing about the host.
+        End::Outcome(Outcome::Failed(_)) if progress.has_slept() => schedule::End::Other,
+        End::Outcome(outcome) => steps::end_of(outcome),
+        _ => schedule::End::Other,
+    };
     let rest = rest::after(&mut end, &shared, host, &progress).await;
     let kept = match &end {
         End::Outcome(Outcome::Uploaded(links)) => keep_answer(&shared, &job, links, began.elapsed()),

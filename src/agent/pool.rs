@@ -31,6 +31,9 @@ const IDLE_TICK: Duration = Duration::from_millis(5);
 /// How long attempts that were cut may take to end: dropping a future takes no time, but its result has to be written.
 const CUT_GRACE: Duration = Duration::from_secs(5);
 
+/// How long after an attempt idle connections are closed: a little more than they may be idle.
+const TIDY: Duration = Duration::from_millis(4_500);
+
 /// With `--once`: how long a file may stay unchanged and incomplete before it is not waited for any more. Longer than an
 /// image without end marker needs to settle.
 const ONCE_PATIENCE: Duration = Duration::from_secs(75);
@@ -79,6 +82,10 @@ pub(super) struct Pool {
     pub(super) ready: bool,
     pub(super) stopping: bool,
     pub(super) started_at: WallTime,
+    /// When idle connections are to be closed.
+    tidy_at: Option<Instant>,
+    /// Both clocks when the loop went round last.
+    pub(super) clocks: (Instant, WallTime),
     pub(super) gallery: Option<String>,
     once: bool,
 }
@@ -107,6 +114,8 @@ impl Pool {
             ready: false,
             stopping: false,
             started_at,
+            tidy_at: None,
+            clocks: (Instant::now(), started_at),
             gallery,
             once,
         }
@@ -131,6 +140,7 @@ impl Pool {
             if self.once && self.is_drained() {
                 break;
             }
+            self.notice_sleep();
             let wake = self.next_wake();
             tokio::select! {
                 () = &mut shutdown => break,
@@ -269,6 +279,7 @@ impl Pool {
     }
 
     fn ended(&mut self, job: JobId, end: End, rest: Option<Rest>) {
+        self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
         if let Some(running) = self.running.remove(&job)
             && let Some(rest) = rest
         {
@@ -297,6 +308,10 @@ impl Pool {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        if self.tidy_at.is_some_and(|at| at <= now) {
+            self.shared.hosts().iter().for_each(|(_, slot)| slot.host().tidy());
+            self.tidy_at = (!self.running.is_empty()).then(|| now + TIDY);
+        }
         let over: Vec<HostId> =
             self.resting.iter().filter(|(_, (until, _, _))| *until <= now).map(|(host, _)| *host).collect();
         for host in over {
@@ -329,7 +344,7 @@ impl Pool {
         let idle = self.scheduler.wants_idle_reports().then(|| now + IDLE_TICK);
         let rests = self.resting.values().map(|(until, _, _)| *until).min();
         let once = (self.once || !self.ready).then(|| now + ONCE_TICK);
-        [self.scheduler.next_wake(now), idle, rests, once].into_iter().flatten().min()
+        [self.scheduler.next_wake(now), idle, rests, once, self.tidy_at].into_iter().flatten().min()
     }
 
     pub(super) fn handle(&mut self, input: Input) {

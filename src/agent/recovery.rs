@@ -49,6 +49,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
     if rebuild {
         rebuild_ledger(shared).await?;
     }
+    shared.orphans_as_before().await?;
     desk = open_manifests(shared, desk).await;
     let (mut outstanding, mut answered) = (Vec::new(), Vec::new());
     let mut after: Option<JobId> = None;
@@ -129,6 +130,9 @@ fn take_up(shared: &Shared, mut job: Job) -> Option<Write> {
         return job.advance(JobEvent::Record).is_ok().then(|| Write::Put(Box::new(job)));
     }
     job.unknown_outcomes += u32::from(was_started);
+    if was_started && let Some(host) = shared.host_named(&job.host) {
+        shared.count_orphan(&shared.host(host));
+    }
     job.not_before = Some(shared.clock.now());
     Some(Write::Put(Box::new(job)))
 }

@@ -19,7 +19,7 @@ use crate::config::{Config, Folder};
 use crate::flow::Trouble;
 use crate::host::Host;
 use crate::job::{ErrorClass, Failure, Job, JobId};
-use crate::ledger::{Durability, Ledger, Write};
+use crate::ledger::{Durability, Ledger, LedgerError, Memo, Write};
 use crate::record::Status;
 use crate::schedule::{End, HostId};
 use crate::telemetry::{Event, Fields, emit};
@@ -431,12 +431,34 @@ impl Shared {
                 let text = format!("{}: {}", failure.class.name(), failure.message);
                 *slot.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
                 if failure.class == ErrorClass::UnknownOutcome {
-                    slot.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
+                    self.count_orphan(&slot);
                 }
             }
         }
     }
 }
+
+impl Shared {
+    /// One possible orphan more on this host. The number outlives the agent; nobody waits for it to be written.
+    pub(super) fn count_orphan(&self, slot: &HostSlot) {
+        let count = slot.unknown_outcomes.fetch_add(1, Ordering::Relaxed) + 1;
+        let memo = Memo { kind: ORPHANS.to_owned(), key: slot.name.clone(), value: count.to_string() };
+        drop(self.ledger.write(vec![Write::Keep(memo)], Durability::Process));
+    }
+
+    /// Takes up the numbers of an earlier life.
+    pub(super) async fn orphans_as_before(&self) -> Result<(), LedgerError> {
+        for memo in self.ledger.memos(ORPHANS.to_owned()).await? {
+            if let (Some(host), Ok(count)) = (self.host_named(&memo.key), memo.value.parse::<u64>()) {
+                self.host(host).unknown_outcomes.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kind of the memos about possible orphans; the key is the host.
+const ORPHANS: &str = "orphans";
 
 /// A number that no other agent has.
 pub(super) fn seed() -> u64 {

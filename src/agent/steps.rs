@@ -12,7 +12,7 @@ use crate::flow::{Cause, Spent, Step, Trouble};
 use crate::host::Progress;
 use crate::job::{ErrorClass, Failure, FailureKind, Outcome};
 use crate::ledger::{Durability, Memo, Write};
-use crate::schedule::{End, HostId};
+use crate::schedule::{End, HostId, Input};
 use crate::telemetry::{Event, Fields, emit, trouble};
 
 /// The kind of the memos about open circuits; the key is the host.
@@ -61,7 +61,41 @@ pub(super) fn trouble_of(kind: FailureKind) -> Trouble {
     if kind == FailureKind::BadResponse { Trouble::NoLink } else { Trouble::Passing }
 }
 
+/// Wall time must be so far ahead of monotonic time, which stands still in a sleep, to say that the machine has slept.
+const SLEPT: Duration = Duration::from_secs(10);
+
+/// How long the machine has slept since `before`: both clocks then and now. A wall clock that is set forward looks the
+/// same, and what follows from it does no harm.
+pub(super) fn slept(before: (Instant, WallTime), now: (Instant, WallTime)) -> Option<Duration> {
+    let awake = now.0.saturating_duration_since(before.0);
+    let slept = now.1.since(before.1).saturating_sub(awake);
+    Some(slept).filter(|slept| *slept >= SLEPT)
+}
+
+/// What a failure means for which nobody is to blame: the machine slept in the middle of the attempt.
+pub(super) fn excused(end: &mut super::verdict::End, progress: &Progress) {
+    if let super::verdict::End::Outcome(Outcome::Failed(failure)) = end
+        && progress.has_slept()
+        && matches!(failure.kind, FailureKind::Transient | FailureKind::Unknown)
+    {
+        failure.offline = true;
+        failure.timed_out = false;
+        failure.message = format!("the machine slept while this was sent; then: {}", failure.message);
+    }
+}
+
 impl Pool {
+    /// Notices that the machine has slept.
+    pub(super) fn notice_sleep(&mut self) {
+        let now = (Instant::now(), self.shared.clock.now());
+        let before = std::mem::replace(&mut self.clocks, now);
+        if slept(before, now).is_some() {
+            self.running.values().for_each(|running| running.progress.note_sleep());
+            self.handle(Input::Resumed);
+            self.shared.wake_claimers();
+        }
+    }
+
     /// Takes up what an earlier run has written down about the flow: none of it makes a rest longer than it was.
     pub(super) fn flow_as_before(&mut self, circuits: Vec<Memo>, budgets: Vec<Memo>) {
         let (now, wall) = (Instant::now(), self.shared.clock.now());
@@ -182,4 +216,36 @@ fn read<T: for<'de> Deserialize<'de>>(memo: &Memo) -> Option<T> {
     serde_json::from_str(&memo.value)
         .inspect_err(|error| trouble(&format!("what the ledger keeps about {} cannot be read", memo.key), error))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verdict::End as JobEnd;
+    use super::*;
+    use crate::job::{Disposition, Phase};
+
+    #[test]
+    fn r28_eight_hours_of_sleep_are_noticed_and_waiting_is_not_taken_for_sleep() {
+        let (start, wall) = (Instant::now(), WallTime::from_millis(1_000_000));
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        let then = |awake, by_the_wall| (start + awake, wall.after(by_the_wall));
+        assert_eq!(slept((start, wall), then(hours(0), hours(8))), Some(hours(8)));
+        assert_eq!(slept((start, wall), then(hours(1), hours(8))), Some(hours(7)));
+        assert_eq!(slept((start, wall), then(hours(8), hours(8))), None);
+        let back = (start + hours(1), WallTime::from_millis(0));
+        assert_eq!(slept((start, wall), back), None, "the wall clock was set back");
+    }
+
+    #[test]
+    fn r28_what_breaks_because_of_a_sleep_is_no_time_out_and_uses_up_nothing() {
+        let failure = Failure::new(ErrorClass::Stall, Phase::Send, "moved no byte for 30s");
+        let progress = Progress::new();
+        let mut end = JobEnd::Outcome(Outcome::Failed(failure.clone()));
+        excused(&mut end, &progress);
+        assert_eq!(end, JobEnd::Outcome(Outcome::Failed(failure)), "nobody slept");
+        progress.note_sleep();
+        excused(&mut end, &progress);
+        let JobEnd::Outcome(Outcome::Failed(failure)) = end else { panic!("{end:?}") };
+        assert_eq!((failure.timed_out, failure.disposition()), (false, Disposition::AwaitNetwork));
+    }
 }

@@ -48,7 +48,7 @@ impl Default for Pool {
             stall_timeout: seconds(30),
             connect_timeout: seconds(10),
             request_timeout: seconds(120),
-            min_rate: 64 << 10,
+            min_rate: 100 << 10,
             drain: seconds(20),
         }
     }

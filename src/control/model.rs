@@ -175,7 +175,7 @@ pub struct HostStatus {
     pub last_error: Option<String>,
     /// When the next resting file is due.
     pub next_due_at: Option<WallTime>,
-    /// Possible orphans: attempts that broke after the last byte, since the start of the agent.
+    /// Possible orphans: attempts that broke after the last byte, or in a crash; over restarts.
     pub unknown_outcomes: u64,
 }
 

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Progress;
 
-/// A body that has not moved for so long does not keep moving.
+/// A body that has not moved for so long, or for a quarter of the fixed time, does not keep moving.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// How long an answer is waited for after a body that was given more time.
@@ -61,7 +61,7 @@ impl Allowance {
             return Some(answer_by).filter(|by| sent_at > began + self.base && *by > now);
         }
         let moving = progress.body_age().as_secs_f64();
-        let keeps_up = progress.idle() < STEADY && sent as f64 >= self.min_rate as f64 * moving;
+        let keeps_up = progress.idle() < STEADY.min(self.base / 4) && sent as f64 >= self.min_rate as f64 * moving;
         Some((now + LOOK).min(latest)).filter(|_| keeps_up && now < latest)
     }
 }

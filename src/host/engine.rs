@@ -56,6 +56,10 @@ impl Host for RecipeHost {
         self.recipe.max_parallel
     }
 
+    fn tidy(&self) {
+        self.client.tidy();
+    }
+
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
         Box::pin(async move { self.run(upload).await.map_err(|failure| *failure) })
     }

@@ -50,6 +50,11 @@ impl Client {
         let wire = direct.then(|| Arc::clone(&self.wire));
         Outgoing { builder: self.other.request(method, url), wire }
     }
+
+    /// Closes connections that have been idle for too long.
+    pub(super) fn tidy(&self) {
+        self.wire.tidy();
+    }
 }
 
 /// A request to be sent.

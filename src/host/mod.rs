@@ -65,6 +65,9 @@ pub trait Host: Send + Sync + 'static {
         None
     }
 
+    /// Closes what has been idle for too long. Asked now and then after the last upload.
+    fn tidy(&self) {}
+
     /// Sends one file. Ends by itself before `upload.deadline` if it can say more about the failure than the deadline
     /// could; the caller drops it at the deadline in any case.
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a>;

@@ -28,6 +28,8 @@ pub struct Progress {
     spent: OnceLock<Option<Duration>>,
     /// No request but the first may be sent.
     once: AtomicBool,
+    /// See [`Progress::note_sleep`].
+    slept: AtomicBool,
     /// See [`Progress::hold`].
     held: CancellationToken,
     /// What made the last try fail that is followed by another one.
@@ -73,6 +75,7 @@ impl Progress {
             all_sent_at: AtomicU64::new(0),
             spent: OnceLock::new(),
             once: AtomicBool::new(false),
+            slept: AtomicBool::new(false),
             held: CancellationToken::new(),
             failed_try: watch::Sender::new(None),
             sent_before: AtomicU64::new(0),
@@ -148,6 +151,17 @@ impl Progress {
     /// This attempt shall show whether the host is well: a request that fails is not sent again.
     pub fn probe(&self) {
         self.once.store(true, Ordering::Relaxed);
+    }
+
+    /// The machine slept while this attempt was under way: its connections may be dead, and nobody is to blame for it.
+    pub fn note_sleep(&self) {
+        self.slept.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the machine slept while this attempt was under way.
+    #[must_use]
+    pub fn has_slept(&self) -> bool {
+        self.slept.load(Ordering::Relaxed)
     }
 
     /// The host gets nothing more for now: no request is sent again, and none that leads up to sending the file.

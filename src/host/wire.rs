@@ -181,6 +181,11 @@ impl Wire {
         }
     }
 
+    /// Closes what has been idle for too long.
+    pub(super) fn tidy(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(Idle::is_fresh);
+    }
+
     /// An idle connection that is still open.
     fn take(&self) -> Option<Talk> {
         loop {

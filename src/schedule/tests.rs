@@ -218,6 +218,40 @@ fn a_job_for_several_hosts_keeps_its_twins_away_from_all_of_them_until_it_is_on_
     assert_eq!(starts(&pool.handle(now, Input::Recorded(a.job))), [b.job]);
 }
 
+#[test]
+fn r28_after_a_sleep_the_hosts_are_met_one_file_at_a_time_and_not_all_at_once() {
+    let mut now = Instant::now();
+    let mut pool = pool(8, 3);
+    // Everything is well, and the windows are open; then the machine sleeps, and much is overdue.
+    for host in 0..3 {
+        let mut jobs = Vec::new();
+        for _ in 0..40 {
+            jobs.extend(starts(&pool.handle(now, Input::Ready(ready(host)))));
+        }
+        while let Some(job) = jobs.pop() {
+            jobs.extend(starts(&pool.handle(now, Input::Ended { job, end: End::Succeeded })));
+        }
+    }
+    let _ = pool.handle(now, Input::Resumed);
+    let mut begun = Vec::new();
+    for host in 0..3 {
+        for _ in 0..100 {
+            begun.extend(hosts_started(&pool.handle(now, Input::Ready(ready(host)))));
+        }
+    }
+    let mut moments = Vec::new();
+    while now < now + RESUME_SPREAD && moments.len() < 3 {
+        begun = hosts_started(&pool.handle(now, Input::Tick));
+        if !begun.is_empty() {
+            assert_eq!(begun.len(), 1, "one file each: {begun:?}");
+            moments.push(now);
+        }
+        now += ms(10);
+    }
+    assert!(moments[2] - moments[0] > ms(100), "spread: {moments:?}");
+    assert_eq!(pool.in_flight(), 3);
+}
+
 /// A world of hosts in virtual time, each job taking `answer` or for ever. Every host always has jobs waiting.
 struct World {
     pool: Scheduler,

@@ -41,7 +41,7 @@ fn config(hosts: impl IntoIterator<Item = HostConfig>) -> Config {
             stall_timeout: seconds(30),
             connect_timeout: seconds(10),
             request_timeout: seconds(120),
-            min_rate: 64 << 10,
+            min_rate: 100 << 10,
             drain: seconds(20),
         },
         flow: FlowConfig::default(),
