@@ -68,7 +68,8 @@
 //! | drop folder | a watched folder (`[[folder]]`) |
 //! | sighting | "something may have happened to this path": an event or a name in a scan. Only ever a hint |
 //! | settled | the file is complete and nobody writes to it |
-//! | job | one settled file on its way to one host |
+//! | job | one settled file on its way to its host or hosts |
+//! | trip | the hosts of one file, and how each stands to it |
 //! | attempt | one try of one job under its file deadline; tries of single requests happen inside it |
 //! | worker | a place in the bounded pool: held while an attempt moves bytes |
 //! | parked | an attempt that stands still while others need its worker: it goes on without one |

@@ -533,7 +533,10 @@ impl Scheduler {
         let lane = &self.lanes[attempt.host.0];
         let without_worker = self.attempts.len() - self.busy();
         let lounge_free = without_worker < LOUNGE;
-        let is_late = idle >= lane.flow.late_after() && !lane.ready.is_empty() && lane.late < self.late_limit();
+        // One short of the limit: a host whose late attempts reach it gets nothing new, and one more in the window does less
+        // harm than that.
+        let may_be_late = lane.late + 1 < self.late_limit();
+        let is_late = idle >= lane.flow.late_after() && !lane.ready.is_empty() && may_be_late;
         let standing = match attempt.standing {
             Standing::Parked if is_late => Standing::Late,
             Standing::Active { .. } if is_late && lounge_free => Standing::Late,

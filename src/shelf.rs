@@ -358,6 +358,20 @@ pub fn write_atomic_with(
     if sync { sync_dir(parent(path)) } else { Ok(()) }
 }
 
+/// Makes `path` a file with these bytes, whole or not at all, if nothing lies there. Folders are made as needed.
+///
+/// # Errors
+/// [`ShelfError::Taken`] if something does, else what the system says.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), ShelfError> {
+    refuse_detours(path)?;
+    let temporary = hidden(path);
+    let written = create_temporary(&temporary)?.write_all(bytes);
+    written
+        .map_err(system("write", &temporary))
+        .and_then(|()| carry_out(Step::Publish, &temporary, path))
+        .map_err(|error| discard(&temporary, error))
+}
+
 /// Opens a new file under a hidden name; makes its folder, or removes what a crash has left there, only if it must.
 fn create_temporary(temporary: &Path) -> Result<File, ShelfError> {
     let create = || OpenOptions::new().write(true).create_new(true).open(temporary);

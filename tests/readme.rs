@@ -112,7 +112,7 @@ fn the_configurations_that_are_shown_can_be_used() {
         fs::write(home.path().join(credential), "key").expect("written");
     }
     let examples = blocks("toml");
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     for example in examples {
         let file = home.path().join("config.toml");
         fs::write(&file, example).expect("written");

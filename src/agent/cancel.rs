@@ -19,12 +19,13 @@ use tokio::sync::oneshot;
 use super::intake::{inspect_file, new_job};
 use super::pool::Pool;
 use super::recorder::Finished;
-use super::shared::{FolderId, Note, Shared};
+use super::shared::{FolderId, Note, Shared, Task};
 use super::status::job_at;
 use super::verdict::End;
 use crate::control::steer::{CancelWhat, Cancelled};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Phase, Stage};
 use crate::ledger::{Durability, Write};
+use crate::record::Record;
 use crate::schedule::Input;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 use crate::watch::Settled;
@@ -124,7 +125,7 @@ impl Pool {
             }
         }
         let queued = self.queued.iter().filter(|(id, queued)| {
-            let job = &queued.job;
+            let job = &queued.task.job;
             means(**id, &job.path, job.folder.join(&job.name))
         });
         let ids: Vec<JobId> = queued.map(|(id, _)| *id).collect();
@@ -132,7 +133,7 @@ impl Pool {
             let Some(queued) = self.queued.remove(&id) else { continue };
             self.handle(Input::Withdraw(id));
             let shared = Arc::clone(&self.shared);
-            let (job, folder) = (*queued.job, queued.folder);
+            let Task { job, folder, .. } = *queued.task;
             self.shared.tracker.spawn(async move { give_up(&shared, job, folder).await });
             count += 1;
         }
@@ -144,7 +145,11 @@ impl Pool {
 async fn give_up(shared: &Shared, job: Job, folder: FolderId) {
     let end = End::Refused(failure(Phase::Wait));
     if let Some(results) = shared.results() {
-        let _ = results.send(Finished { job, folder, end, took: Duration::ZERO, worker: None, kept: None }).await;
+        // What some hosts have of a mirrored file already.
+        let record = job.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok());
+        let mirrors = record.map(|record| record.mirrors).unwrap_or_default();
+        let finished = Finished { job, folder, end, took: Duration::ZERO, worker: None, kept: None, mirrors };
+        let _ = results.send(finished).await;
     }
 }
 

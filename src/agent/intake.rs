@@ -10,12 +10,14 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::recorder::Finished;
-use super::shared::{FolderId, Kept, Note, Shared};
+use super::shared::{FolderId, Kept, Note, Shared, Task};
+use super::targets::Trip;
 use super::verdict::End;
 use crate::clock::WallTime;
 use crate::inspect::{self, Inspected, Refused};
-use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, ImageFacts, Job, JobId, Phase, Stage};
+use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Phase, Stage};
 use crate::ledger::{Durability, Write};
+use crate::record::{Mirror, Record};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 use crate::watch::{Feed, FolderFeed, Settled, WatchState};
@@ -40,7 +42,7 @@ const FOREIGN_REST: Duration = Duration::from_secs(600);
 /// The task of one drop folder.
 pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed: FolderFeed) {
     let slot = shared.slot(folder);
-    let room = Arc::clone(&shared.host(slot.host()).room);
+    let room = shared.room(&slot);
     let mut blocked = slot.blocked.subscribe();
     let (mut held, mut turned) = (slot.held.subscribe(), slot.held.subscribe());
     let mut place = None;
@@ -146,19 +148,18 @@ fn log_state(folder: &Path, state: &WatchState) {
 async fn take_in(shared: &Shared, folder: FolderId, mut settled: Settled, place: OwnedSemaphorePermit) {
     let inspected = settled.inspected.take();
     match consider(shared, folder, &settled, inspected).await {
-        Verdict::Queue(job, content) => {
-            let note = Note::Arrived { job, folder, place, content, fresh: true };
+        Verdict::Queue(job, trip, content) => {
+            let task = Task { job: *job, folder, trip, content, place: Some(place) };
+            let note = Note::Arrived { task: Box::new(task), fresh: true };
             if shared.notes.send(note).await.is_ok() {
                 return;
             }
         }
-        Verdict::Refuse(job, failure) => {
+        Verdict::Refuse(job, mirrors, failure) => {
             let end = End::Refused(failure);
+            let finished = Finished { job: *job, folder, end, took: Duration::ZERO, worker: None, kept: None, mirrors };
             if let Some(results) = shared.results()
-                && results
-                    .send(Finished { job: *job, folder, end, took: Duration::ZERO, worker: None, kept: None })
-                    .await
-                    .is_ok()
+                && results.send(finished).await.is_ok()
             {
                 return;
             }
@@ -177,8 +178,8 @@ async fn take_in(shared: &Shared, folder: FolderId, mut settled: Settled, place:
 
 /// What to do with a settled file.
 enum Verdict {
-    Queue(Box<Job>, Option<Kept>),
-    Refuse(Box<Job>, Failure),
+    Queue(Box<Job>, Trip, Option<Kept>),
+    Refuse(Box<Job>, Vec<Mirror>, Failure),
     Leave { look_again: bool },
 }
 
@@ -217,12 +218,16 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled, inspecte
                 return Verdict::Leave { look_again: false };
             }
             job.image = Some(image);
-            if let Some(failure) = refused_by_host(shared, folder, &job, image) {
-                return Verdict::Refuse(Box::new(job), failure);
-            }
+            let trip = trip_of(shared, folder, &job);
+            let Some(first) = trip.open().first().copied() else {
+                let failure = trip.refusal().map(|(_, failure)| failure);
+                let failure = failure.unwrap_or_else(|| Failure::new(ErrorClass::File, Phase::Inspect, "no host"));
+                return Verdict::Refuse(Box::new(job), trip.mirrors(), failure);
+            };
+            job.host.clone_from(&shared.host(first).name);
             // Not yet in the ledger: until an attempt begins the file in the drop folder is all there is to know.
             log_queued(&job);
-            Verdict::Queue(Box::new(job), content.and_then(|content| Kept::try_new(shared, content)))
+            Verdict::Queue(Box::new(job), trip, content.and_then(|content| Kept::try_new(shared, content)))
         }
         Err(Refused::Changed) => Verdict::Leave { look_again: true },
         Err(Refused::Vanished) => Verdict::Leave { look_again: false },
@@ -232,7 +237,7 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled, inspecte
         }
         Err(refused) => {
             let failure = Failure::new(ErrorClass::File, Phase::Inspect, refused.to_string());
-            Verdict::Refuse(Box::new(job), failure)
+            Verdict::Refuse(Box::new(job), Vec::new(), failure)
         }
     }
 }
@@ -273,12 +278,24 @@ pub(super) fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> J
     }
 }
 
-/// What the host would refuse is not sent (R30).
-fn refused_by_host(shared: &Shared, folder: FolderId, job: &Job, image: ImageFacts) -> Option<Failure> {
-    let slot = shared.host(shared.slot(folder).host());
-    let refusal = slot.host().limits().refuses(&image, job.fingerprint.len)?;
-    let message = refusal.explain(shown(&job.name), &slot.name);
-    Some(Failure::new(ErrorClass::File, Phase::Inspect, message).advise(refusal.advice()))
+/// The hosts of a file and how they stand to it: what a host would refuse is not sent (R30), and what it has already is
+/// not sent again.
+fn trip_of(shared: &Shared, folder: FolderId, job: &Job) -> Trip {
+    let slot = shared.slot(folder);
+    let hosts: Vec<_> = slot.hosts().iter().map(|host| (*host, shared.host(*host))).collect();
+    let mut trip = Trip::new(slot.config().policy, hosts.iter().map(|(host, slot)| (*host, slot.name.clone())));
+    let Some(image) = job.image else { return trip };
+    for (host, slot) in &hosts {
+        if let Some(refusal) = slot.host().limits().refuses(&image, job.fingerprint.len) {
+            let message = refusal.explain(shown(&job.name), &slot.name);
+            let failure = Failure::new(ErrorClass::File, Phase::Inspect, message).advise(refusal.advice());
+            trip.refuse(*host, failure);
+        }
+    }
+    if let Some(record) = job.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok()) {
+        trip.recall(&record, image.hash);
+    }
+    trip
 }
 
 fn log_queued(job: &Job) {
@@ -394,10 +411,19 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         reinspect(shared, folder, &mut job, now).await
     };
     shared.write(vec![Write::Put(Box::new(job.clone()))], Durability::Process).await;
-    if let Some(failure) = refused {
-        let end = End::Refused(failure);
+    let trip = trip_of(shared, folder, &job);
+    let over = match refused {
+        Some(failure) => Some(End::Refused(failure)),
+        None => trip.finished().map(|over| {
+            job.host.clone_from(&shared.host(over.host).name);
+            over.end
+        }),
+    };
+    if let Some(end) = over {
         if let Some(results) = shared.results() {
-            let _ = results.send(Finished { job, folder, end, took: Duration::ZERO, worker: None, kept: None }).await;
+            let (took, mirrors) = (Duration::ZERO, trip.mirrors());
+            let finished = Finished { job, folder, end, took, worker: None, kept: None, mirrors };
+            let _ = results.send(finished).await;
         }
         return;
     }
@@ -413,7 +439,8 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         },
         format_args!("{} is queued again for {}", shown(&job.name), job.host),
     );
-    let _ = shared.notes.send(Note::Arrived { job: Box::new(job), folder, place, content: None, fresh: false }).await;
+    let task = Task { job, folder, trip, content: None, place: Some(place) };
+    let _ = shared.notes.send(Note::Arrived { task: Box::new(task), fresh: false }).await;
 }
 
 /// A due or queued job of a paused folder waits in the ledger: [`make_due`] finds it there by its stage.

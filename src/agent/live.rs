@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use super::shared::{FolderSlot, Shared};
 use crate::clock::WallTime;
 use crate::control::model::{ErrorStatus, OutcomeStatus, RECENT};
 use crate::job::{ErrorClass, Failure, Job};
 use crate::record::Record;
-use crate::telemetry::shown;
+use crate::telemetry::{shown, tally};
 
 /// The last outcomes of all folders.
 #[derive(Debug, Default)]
@@ -70,6 +72,22 @@ impl Last {
     pub(super) fn overflows(&self) -> u64 {
         self.overflows.load(Ordering::Relaxed)
     }
+}
+
+/// An outcome is on record.
+pub(super) fn recorded(shared: &Shared, slot: &FolderSlot, job: &Job, record: &Record, failure: Option<&Failure>) {
+    shared.recent.add(job, record, failure);
+    slot.last.note(record.at, failure);
+    tally::outcome(
+        &job.host,
+        &tally::Outcome {
+            status: record.status.name(),
+            class: failure.map(|failure| failure.class),
+            bytes: record.bytes,
+            took: Duration::from_millis(record.duration_ms),
+            timed_out: failure.is_some_and(|failure| failure.timed_out),
+        },
+    );
 }
 
 fn said(failure: &Failure) -> String {

@@ -27,6 +27,7 @@ mod shared;
 mod status;
 mod steer;
 mod steps;
+mod targets;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -40,12 +41,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Folder};
 use crate::control::Requests;
 use crate::flow::{Flow, Limits, Scale};
 use crate::host::Host;
 use crate::ledger::{Ledger, LedgerError};
-use crate::schedule::{HostId, Scheduler};
+use crate::schedule::Scheduler;
 use crate::telemetry::{Event, Fields, emit};
 use crate::watch::{BadPattern, Busy, FolderFeed, Ignore};
 use pool::Pool;
@@ -208,7 +209,7 @@ fn build(
     results: mpsc::Sender<recorder::Finished>,
 ) -> Result<(Arc<Shared>, Feeds), AgentError> {
     let config = &setup.config;
-    let mut names: Vec<&str> = config.folders.iter().map(|folder| folder.host.as_str()).collect();
+    let mut names: Vec<&str> = config.folders.iter().flat_map(Folder::hosts).collect();
     names.sort_unstable();
     names.dedup();
     let shared = Shared::new(Means {
@@ -218,17 +219,15 @@ fn build(
         notes,
         results,
     });
+    let several = config.folders.iter().filter(|folder| !folder.also.is_empty()).count();
     for name in &names {
-        let users = config.folders.iter().filter(|folder| folder.host == *name).count();
+        let uses = |folder: &&Folder| folder.hosts().any(|host| host == *name);
+        let users = config.folders.iter().filter(uses).count();
         let host = setup.hosts.get(*name).cloned().ok_or_else(|| AgentError::NoHost {
-            folder: config
-                .folders
-                .iter()
-                .find(|f| f.host == *name)
-                .map_or_else(String::new, |f| f.path.display().to_string()),
+            folder: config.folders.iter().find(uses).map_or_else(String::new, |f| f.path.display().to_string()),
             host: (*name).to_owned(),
         })?;
-        let room = share_of_queue(config.pool.queue, names.len(), users);
+        let room = share_of_queue(config.pool.queue, names.len() + several, users);
         shared.add_host(HostSlot::new((*name).to_owned(), host, room));
     }
     let mut feeds = Vec::with_capacity(config.folders.len());
@@ -237,14 +236,16 @@ fn build(
         // Sidecars, manifests and ledgers are no images by name; what lies in our own folders is named here.
         let ignore = Ignore::new(folder, own_places(config))?;
         let feed = FolderFeed::new(folder, ignore, busy.clone(), setup.clock.clone());
-        let host = HostId(names.iter().position(|name| *name == folder.host).unwrap_or_default());
-        let slot = FolderSlot::new(Arc::new(folder.clone()), host, busy, feed.hints());
+        let hosts = folder.hosts().filter_map(|name| shared.host_named(name)).collect();
+        // Jobs with several hosts keep their places while they are in flight.
+        let room = share_of_queue(config.pool.queue, names.len() + several, 1) + config.pool.workers;
+        let slot = FolderSlot::new(Arc::new(folder.clone()), hosts, room, busy, feed.hints());
         feeds.push((shared.add_folder(slot), feed));
     }
     Ok((Arc::new(shared), feeds))
 }
 
-/// A host's places in the queue: an equal share, so that a host that rests or hangs cannot fill the queue; and at least
+/// The places of a host, or of a folder with several hosts, in the queue: an equal share, so that a host that rests or hangs cannot fill the queue; and at least
 /// one for each folder that feeds it and one for rested jobs, or they would wait for each other.
 fn share_of_queue(queue: usize, hosts: usize, folders: usize) -> usize {
     (queue / hosts.max(1)).max(folders + 1)
@@ -252,9 +253,8 @@ fn share_of_queue(queue: usize, hosts: usize, folders: usize) -> usize {
 
 /// The places of every folder: one folder's `done` may lie in another one.
 fn own_places(config: &Config) -> Vec<PathBuf> {
-    let places = |folder: &crate::config::Folder| {
-        [folder.done.clone(), folder.retry.clone(), folder.failed.clone(), folder.manifest.clone()]
-    };
+    let places =
+        |folder: &Folder| [folder.done.clone(), folder.retry.clone(), folder.failed.clone(), folder.manifest.clone()];
     config.folders.iter().flat_map(places).collect()
 }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt};
 use super::cancel;
-use super::shared::{FolderId, FolderSlot, Kept, Note, Rest, Shared};
+use super::shared::{FolderId, FolderSlot, Note, Rest, Shared, Task};
 use super::{intake, status};
 use crate::clock::{WallTime, human};
 use crate::config::Dedupe;
@@ -22,7 +22,7 @@ use crate::control::{Request, Requests};
 use crate::host::Progress;
 use crate::job::{Job, JobId};
 use crate::ledger::{Durability, HostPause, Write};
-use crate::schedule::{Choice, Command, End, HostId, Input, Ready, Scheduler};
+use crate::schedule::{Command, End, HostId, Input, Ready, Scheduler};
 use crate::telemetry::{Event, Fields, emit};
 
 /// How often attempts are looked at while somebody waits for what they hold. Only then: an idle agent does not tick.
@@ -41,6 +41,9 @@ const ONCE_PATIENCE: Duration = Duration::from_secs(75);
 /// With `--once`: how often it is checked whether everything is done, besides after every event.
 const ONCE_TICK: Duration = Duration::from_millis(100);
 
+/// How long a file rests for a host of which nobody knows when it is back: one that the user has paused.
+const AWAY_AGAIN: Duration = Duration::from_secs(300);
+
 /// An attempt in flight.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -57,13 +60,9 @@ pub(super) struct Running {
 /// A job in the queue.
 #[derive(Debug)]
 pub(super) struct Queued {
-    pub(super) job: Box<Job>,
-    pub(super) folder: FolderId,
-    content: Option<Kept>,
+    pub(super) task: Box<Task>,
     /// Not in the ledger yet.
     fresh: bool,
-    /// Given back when the job starts.
-    _place: OwnedSemaphorePermit,
 }
 
 /// The pool.
@@ -185,7 +184,7 @@ impl Pool {
         // What was claimed from the ledger is given back; fresh files lie in the drop folder and are found again.
         let now = self.shared.clock.now();
         let claimed = self.queued.drain().filter(|(_, queued)| !queued.fresh);
-        let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..*queued.job }));
+        let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..queued.task.job }));
         let mut writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
         writes.extend(self.all_begun());
         if !writes.is_empty() {
@@ -209,21 +208,24 @@ impl Pool {
 
     /// Since when the oldest job in the queue is known.
     pub(super) fn oldest_queued_at(&self) -> Option<WallTime> {
-        self.queued.values().map(|queued| queued.job.queued_at).min()
+        self.queued.values().map(|queued| queued.task.job.queued_at).min()
     }
 
     /// Jobs of this folder in the queue that the ledger does not know, and since when the oldest of them is known.
     pub(super) fn fresh_of(&self, folder: FolderId) -> (u64, Option<WallTime>) {
-        let fresh = || self.queued.values().filter(|queued| queued.fresh && queued.folder == folder);
-        (fresh().count() as u64, fresh().map(|queued| queued.job.queued_at).min())
+        let fresh = || self.queued.values().filter(|queued| queued.fresh && queued.task.folder == folder);
+        (fresh().count() as u64, fresh().map(|queued| queued.task.job.queued_at).min())
     }
 
     fn note(&mut self, note: Note) {
         match note {
-            Note::Arrived { job, folder, place, content, fresh } => {
-                self.arrived(Queued { job, folder, content, fresh, _place: place });
+            Note::Arrived { task, fresh } => self.arrived(Queued { task, fresh }),
+            Note::Ended { job, end, rest, again } => {
+                self.ended(job, end, rest);
+                if let Some(task) = again {
+                    self.arrived(Queued { task, fresh: false });
+                }
             }
-            Note::Ended { job, end, rest } => self.ended(job, end, rest),
             Note::Trouble { job, trouble } => self.handle(Input::Trouble { job, trouble }),
             Note::Recorded(job) => {
                 self.shared.open.fetch_sub(1, Ordering::Relaxed);
@@ -239,12 +241,13 @@ impl Pool {
     }
 
     fn arrived(&mut self, queued: Queued) {
-        let slot = self.shared.slot(queued.folder);
-        let (host, dedupe) = (slot.host(), slot.config().dedupe);
-        let content = queued.job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
-        let bytes = queued.job.fingerprint.len;
-        let ready = Ready { job: queued.job.id, hosts: Arc::new([host]), choice: Choice::First, content, bytes };
-        let (folder, held) = (queued.folder, slot.held.borrow().is_some());
+        let Task { job, folder, trip, .. } = &*queued.task;
+        let slot = self.shared.slot(*folder);
+        let dedupe = slot.config().dedupe;
+        let content = job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
+        let bytes = job.fingerprint.len;
+        let ready = Ready { job: job.id, hosts: trip.open(), choice: trip.choice(folder.number()), content, bytes };
+        let (folder, held) = (*folder, slot.held.borrow().is_some());
         self.queued.insert(ready.job, queued);
         if held {
             // It was on its way when its folder was paused.
@@ -256,24 +259,26 @@ impl Pool {
     /// Takes jobs of these folders out of the queue: fresh ones are found in their folder again, the others wait in the
     /// ledger.
     pub(super) fn give_back(&mut self, of: impl Fn(FolderId) -> bool) {
-        let ids: Vec<JobId> = self.queued.iter().filter(|(_, queued)| of(queued.folder)).map(|(id, _)| *id).collect();
+        let ids: Vec<JobId> =
+            self.queued.iter().filter(|(_, queued)| of(queued.task.folder)).map(|(id, _)| *id).collect();
         let mut claimed = Vec::new();
         for id in ids {
             let Some(queued) = self.queued.remove(&id) else { continue };
             self.handle(Input::Withdraw(id));
             if queued.fresh {
-                let slot = self.shared.slot(queued.folder);
-                slot.busy.remove(&queued.job.path);
-                slot.hints().hint(queued.job.path);
+                let Task { job, folder, .. } = *queued.task;
+                let slot = self.shared.slot(folder);
+                slot.busy.remove(&job.path);
+                slot.hints().hint(job.path);
                 self.shared.open.fetch_sub(1, Ordering::Relaxed);
             } else {
-                claimed.push((queued.folder, queued.job));
+                claimed.push((queued.task.folder, queued.task.job));
             }
         }
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(async move {
             for (folder, job) in claimed {
-                intake::set_aside(&shared, folder, *job).await;
+                intake::set_aside(&shared, folder, job).await;
             }
         });
     }
@@ -286,6 +291,9 @@ impl Pool {
             self.rest(running.host, &rest);
         }
         self.handle(Input::Ended { job, end });
+        if end != End::Succeeded {
+            self.tell_who_is_away();
+        }
     }
 
     fn rest(&mut self, host: HostId, rest: &Rest) {
@@ -312,6 +320,7 @@ impl Pool {
             self.shared.hosts().iter().for_each(|(_, slot)| slot.host().tidy());
             self.tidy_at = (!self.running.is_empty()).then(|| now + TIDY);
         }
+        self.tell_who_is_away();
         let over: Vec<HostId> =
             self.resting.iter().filter(|(_, (until, _, _))| *until <= now).map(|(host, _)| *host).collect();
         for host in over {
@@ -339,6 +348,23 @@ impl Pool {
         self.perhaps_ready();
     }
 
+    /// Lets those who choose a host know which ones turn everything away.
+    fn tell_who_is_away(&self) {
+        let now = Instant::now();
+        for (host, slot) in self.shared.hosts() {
+            let away = self.scheduler.turns_away(now, host).then(|| {
+                let until = self.scheduler.view(now, host).resting_until.unwrap_or(now + AWAY_AGAIN);
+                let reason = if slot.held.borrow().is_some() {
+                    "the user has paused it"
+                } else {
+                    self.resting.get(&host).map_or("it has failed", |(_, _, reason)| reason)
+                };
+                (until, reason.to_owned())
+            });
+            slot.set_away(away);
+        }
+    }
+
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
         let idle = self.scheduler.wants_idle_reports().then(|| now + IDLE_TICK);
@@ -348,6 +374,7 @@ impl Pool {
     }
 
     pub(super) fn handle(&mut self, input: Input) {
+        let moves = matches!(input, Input::Rest { .. } | Input::Wake(_) | Input::Hold { .. });
         for command in self.scheduler.handle(Instant::now(), input) {
             match command {
                 Command::Start { job, host, worker, probe } => {
@@ -381,25 +408,31 @@ impl Pool {
                 }
             }
         }
+        if moves {
+            self.tell_who_is_away();
+        }
     }
 
     fn start(&mut self, id: JobId, host: HostId, worker: usize, probe: bool) {
-        let Some(Queued { job, folder, content, .. }) = self.queued.remove(&id) else { return };
+        let Some(Queued { mut task, .. }) = self.queued.remove(&id) else { return };
+        if !task.trip.has_choice() {
+            task.place = None;
+        }
         let progress = Arc::new(Progress::new());
         if probe {
             progress.probe();
         }
         let cancel = CancellationToken::new();
         let running = Running {
-            name: job.name.clone(),
-            path: job.path.clone(),
-            folder,
+            name: task.job.name.clone(),
+            path: task.job.path.clone(),
+            folder: task.folder,
             host,
             cancel: cancel.clone(),
             progress: Arc::clone(&progress),
         };
         self.running.insert(id, running);
-        let attempt = Attempt { job: *job, folder, host, worker, progress, content, cancel };
+        let attempt = Attempt { task, host, worker, progress, cancel };
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(attempt::run(shared, attempt));
     }
@@ -448,7 +481,7 @@ impl Pool {
 
     /// The user paused the folder or its host.
     fn is_held(&self, slot: &FolderSlot) -> bool {
-        slot.held.borrow().is_some() || self.shared.host(slot.host()).held.borrow().is_some()
+        slot.held.borrow().is_some() || slot.hosts().iter().all(|host| self.shared.host(*host).held.borrow().is_some())
     }
 
     /// Nothing is settling, queued, in flight or unrecorded, and nothing is due.
@@ -462,6 +495,6 @@ impl Pool {
             // After the feeds: what they have handed over is counted here. What the user paused is not waited for.
             && self.shared.open.load(Ordering::SeqCst) == self.queued.len() as u64
             && self.running.is_empty()
-            && self.queued.values().all(|queued| self.is_held(&self.shared.slot(queued.folder)))
+            && self.queued.values().all(|queued| self.is_held(&self.shared.slot(queued.task.folder)))
     }
 }

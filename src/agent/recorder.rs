@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::live;
 use super::recovery::Recovered;
 use super::shared::{FolderId, Note, Shared};
 use super::verdict::{self, End, Recorded, Verdict};
@@ -24,7 +25,7 @@ use crate::config::{After, Cooldown, Dedupe, Folder};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Links, Outcome, Stage};
 use crate::ledger::{Answer, Durability, Write};
 use crate::record::manifest::{Manifest, Repaired};
-use crate::record::{Record, RecordError, Status, sidecar};
+use crate::record::{Mirror, Record, RecordError, Status, sidecar};
 use crate::shelf::{self, ShelfError};
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 
@@ -47,6 +48,8 @@ pub(super) struct Finished {
     pub(super) took: Duration,
     /// The slot it had, for the log.
     pub(super) worker: Option<usize>,
+    /// What each host has, with `policy = "mirror"`.
+    pub(super) mirrors: Vec<Mirror>,
     /// The answer of the host is on its way into the ledger.
     pub(super) kept: Option<Answered>,
 }
@@ -152,7 +155,7 @@ impl Desk {
     fn decide(&self, finished: Vec<Finished>, now: WallTime, mut seq: u64, cooldown: &Cooldown) -> Decided {
         let mut decided = Decided::default();
         let mut taken = HashSet::new();
-        for Finished { job, folder, end, took, worker, .. } in finished {
+        for Finished { job, folder, end, took, worker, mirrors, .. } in finished {
             let found = find(&job);
             let end = if found == Found::Other { changed(end) } else { end };
             let (id, path, known) = (job.id, job.path.clone(), matches!(end, End::Known(_)));
@@ -166,7 +169,8 @@ impl Desk {
                     decided.writes.extend(superseded.into_iter().map(Write::Remove));
                     let target = self.target(folder, &recorded.job, found, &mut taken);
                     let config = self.folder(folder);
-                    let record = build_record(&recorded, seq, now, took, &config, target.as_deref());
+                    let mut record = build_record(&recorded, seq, now, took, &config, target.as_deref());
+                    record.mirrors = mirrors;
                     decided.entries.push(Entry {
                         job: Job { record: Some(record.json()), pending: true, ..recorded.job },
                         folder,
@@ -200,10 +204,6 @@ impl Desk {
     fn supersede(&self, folder: FolderId, job: &Job) -> Vec<JobId> {
         let config = self.folder(folder);
         let left_behind = |dir: &PathBuf| {
-            // The folder is not made before something rests or fails.
-            if !dir.exists() {
-                return None;
-            }
             let place = dir.join(&job.name);
             let record = sidecar::read(&place)?;
             let same = (record.bytes, record.blake3) == (job.fingerprint.len, job.image.map(|image| image.hash));
@@ -461,8 +461,7 @@ impl Recorder {
             }
             self.shared.count(entry.record.status);
             self.shared.note_outcome(&entry.job, entry.failure.as_ref());
-            self.shared.recent.add(&entry.job, &entry.record, entry.failure.as_ref());
-            slot.last.note(entry.record.at, entry.failure.as_ref());
+            live::recorded(&self.shared, &slot, &entry.job, &entry.record, entry.failure.as_ref());
             if entry.job.stage == Stage::Cooling {
                 self.shared.wake_claimers();
             }
@@ -526,16 +525,9 @@ fn build_record(
     if let Some(links) = &recorded.links {
         record = record.with_links(links.clone());
     }
-    record.error = recorded.failure.as_ref().map(|failure| RecordError {
-        class: failure.class,
-        phase: failure.phase,
-        message: failure.message.clone(),
-        http_status: failure.http_status,
-        response_head: failure.response_head.clone(),
-        next_try_at: if job.stage == Stage::Cooling { job.not_before } else { None },
-        advice: failure.advice.clone(),
-        unknown_outcomes: (job.unknown_outcomes > 0).then_some(job.unknown_outcomes),
-    });
+    let next_try_at = if job.stage == Stage::Cooling { job.not_before } else { None };
+    let error = |failure| RecordError::of(failure, next_try_at, job.unknown_outcomes);
+    record.error = recorded.failure.as_ref().map(error);
     record
 }
 

@@ -167,14 +167,9 @@ fn finish_later(shared: &Shared, job: Job) -> Option<Unfinished> {
             _ => {
                 let end = End::Outcome(Outcome::Uploaded(record.links()?));
                 let job = Job { stage: Stage::Started, record: None, pending: false, ..job };
-                return Some(Unfinished::Answer(Box::new(Finished {
-                    job,
-                    folder,
-                    end,
-                    took,
-                    worker: None,
-                    kept: None,
-                })));
+                let (mirrors, kept) = (record.mirrors, None);
+                let answer = Finished { job, folder, end, took, worker: None, kept, mirrors };
+                return Some(Unfinished::Answer(Box::new(answer)));
             }
         }
     }

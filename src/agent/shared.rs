@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,6 +15,7 @@ use super::cancel;
 use super::links::Changes;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
+use super::targets::{Away, Trip};
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Folder};
 use crate::flow::Trouble;
@@ -45,6 +47,13 @@ const KEPT_BYTES: usize = 16 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FolderId(usize);
 
+impl FolderId {
+    /// Its number, to tell it from others.
+    pub(super) fn number(self) -> usize {
+        self.0
+    }
+}
+
 #[cfg(test)]
 impl FolderId {
     pub(super) fn test(index: usize) -> Self {
@@ -56,9 +65,9 @@ impl FolderId {
 #[derive(Debug)]
 pub(super) enum Note {
     /// A job for the queue. It holds its place there. `fresh`: the ledger does not know it yet.
-    Arrived { job: Box<Job>, folder: FolderId, place: OwnedSemaphorePermit, content: Option<Kept>, fresh: bool },
-    /// An attempt is over.
-    Ended { job: JobId, end: End, rest: Option<Rest> },
+    Arrived { task: Box<Task>, fresh: bool },
+    /// An attempt is over. `again`: the job goes to its next host now.
+    Ended { job: JobId, end: End, rest: Option<Rest>, again: Option<Box<Task>> },
     /// A request of an attempt failed, and will be sent again.
     Trouble { job: JobId, trouble: Trouble },
     /// The outcome of a job is on record.
@@ -69,6 +78,19 @@ pub(super) enum Note {
     Checkpoint,
     /// Give up what is queued or in flight of these; tells how many there were.
     Cancel(cancel::Sought, oneshot::Sender<usize>),
+}
+
+/// A job with what it carries through the queue and its attempts.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) job: Job,
+    pub(super) folder: FolderId,
+    /// Its hosts and how they stand to it.
+    pub(super) trip: Trip,
+    pub(super) content: Option<Kept>,
+    /// Its place in the queue. A job with one host gives it back when it starts; one that may have to go on to another
+    /// host keeps it.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// The content of a small file, kept from its inspection so that it need not be read a second time. Counts against
@@ -113,6 +135,8 @@ pub(super) struct HostSlot {
     pub(super) claiming: tokio::sync::Mutex<()>,
     /// Its due jobs were looked for at least once.
     pub(super) claimed_once: AtomicBool,
+    /// Until when it turns everything away, and why: what the pool knows, for those who choose another host.
+    away: Mutex<Option<(Instant, String)>>,
 }
 
 impl HostSlot {
@@ -129,7 +153,20 @@ impl HostSlot {
             held: watch::Sender::new(None),
             claiming: tokio::sync::Mutex::default(),
             claimed_once: AtomicBool::new(false),
+            away: Mutex::default(),
         }
+    }
+
+    /// Whether it turns everything away at the moment, for how long at least, and why.
+    pub(super) fn away(&self) -> Option<Away> {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, reason) = away.as_ref()?;
+        Some(Away { rest: until.saturating_duration_since(Instant::now()), reason: reason.clone() })
+    }
+
+    /// Notes what the pool knows.
+    pub(super) fn set_away(&self, away: Option<(Instant, String)>) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = away;
     }
 
     /// The host as it is configured now.
@@ -141,6 +178,8 @@ impl HostSlot {
 /// A drop folder and what belongs to it.
 pub(super) struct FolderSlot {
     wiring: RwLock<Wiring>,
+    /// Its places in the queue if it has several hosts: none of them may be kept from it by the files of another folder.
+    room: Arc<Semaphore>,
     pub(super) busy: Busy,
     /// Files of jobs may lie in the drop folder itself: kept ones, and those that could not be moved. Only then a settled
     /// file can belong to a known job and the ledger has to be asked.
@@ -158,14 +197,15 @@ pub(super) struct FolderSlot {
 #[derive(Clone)]
 struct Wiring {
     config: Arc<Folder>,
-    host: HostId,
+    hosts: Arc<[HostId]>,
     hints: Hints,
 }
 
 impl FolderSlot {
-    pub(super) fn new(config: Arc<Folder>, host: HostId, busy: Busy, hints: Hints) -> Self {
+    pub(super) fn new(config: Arc<Folder>, hosts: Arc<[HostId]>, room: usize, busy: Busy, hints: Hints) -> Self {
         Self {
-            wiring: RwLock::new(Wiring { config, host, hints }),
+            wiring: RwLock::new(Wiring { config, hosts, hints }),
+            room: Arc::new(Semaphore::new(room)),
             busy,
             in_place: AtomicBool::new(true),
             taken: AtomicU64::new(0),
@@ -184,9 +224,9 @@ impl FolderSlot {
         self.wiring().config
     }
 
-    /// The host its images go to now.
-    pub(super) fn host(&self) -> HostId {
-        self.wiring().host
+    /// The hosts its images go to now, in order; at least one.
+    pub(super) fn hosts(&self) -> Arc<[HostId]> {
+        self.wiring().hosts
     }
 
     /// The ear of its feed.
@@ -312,6 +352,14 @@ impl Shared {
     /// How this folder is configured now.
     pub(super) fn folder(&self, id: FolderId) -> Arc<Folder> {
         self.slot(id).config()
+    }
+
+    /// The places in the queue that the files of this folder take.
+    pub(super) fn room(&self, slot: &FolderSlot) -> Arc<Semaphore> {
+        match *slot.hosts() {
+            [host] => Arc::clone(&self.host(host).room),
+            _ => Arc::clone(&slot.room),
+        }
     }
 
     /// Every drop folder.

@@ -125,7 +125,7 @@ fn folder_status(pool: &Pool, id: FolderId, slot: &FolderSlot) -> FolderStatus {
     let blocked = slot.blocked.borrow().as_ref().map(|why| format!("its manifest cannot be written: {why}"));
     FolderStatus {
         path: config.path.clone(),
-        host: config.host.clone(),
+        host: config.hosts().collect::<Vec<_>>().join(", "),
         watch: feed.watch.name().to_owned(),
         watch_reason: blocked.or_else(|| feed.watch.reason().map(ToOwned::to_owned)),
         settling: feed

@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 use super::out::{Out, Paint, Stop, safe};
 use super::run::checked;
 use super::{Exit, config, paths};
-use crate::config::{After, Config, Folder, HostConfig, Listen, Problem, WatchMode};
+use crate::config::{After, Config, Folder, HostConfig, Listen, Policy, Problem, WatchMode};
 use crate::host;
 
 pub(super) fn run(file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
@@ -81,7 +81,7 @@ fn folder_report(folder: &Folder, paint: Paint) -> String {
     };
     let mut text = format!("\n{} {} ({state})\n", paint.bold("folder"), safe(&show(&folder.path)));
     let rows = [
-        ("host", folder.host.clone()),
+        ("host", hosts(folder)),
         ("watched", format!("{watch}{}", if folder.recursive { ", with sub-folders" } else { "" })),
         ("files", if folder.include.is_empty() { "all images".to_owned() } else { folder.include.join(" ") }),
         ("uploaded", after),
@@ -100,6 +100,17 @@ fn links(folder: &Folder) -> String {
     let files = folder.render.iter().map(|rendering| folder.path.join(&rendering.file));
     let all: Vec<String> = std::iter::once(folder.manifest.clone()).chain(files).map(|path| show(&path)).collect();
     all.join(", ")
+}
+
+fn hosts(folder: &Folder) -> String {
+    let names: Vec<&str> = folder.hosts().collect();
+    let how = match folder.policy {
+        _ if names.len() == 1 => "",
+        Policy::Failover => " (the first that can take it)",
+        Policy::Mirror => " (each)",
+        Policy::RoundRobin => " (in turn)",
+    };
+    format!("{}{how}", names.join(", "))
 }
 
 /// What a host is set to. Any option may be a secret, so none is shown: only where it comes from.

@@ -9,6 +9,7 @@ mod run;
 mod status;
 mod steer;
 mod tail;
+mod template;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -68,6 +69,9 @@ enum Command {
     Resume(steer::TurnArgs),
     /// Scan all folders now
     Rescan,
+    /// Show formats and templates; convert those of another program
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
     /// Show what is known about hosts
     #[command(subcommand)]
     Host(host::HostCommand),
@@ -100,6 +104,7 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
         Command::Pause(args) => steer::pause(&args, &client(file)?, out),
         Command::Resume(args) => steer::resume(&args, &client(file)?, out),
         Command::Rescan => steer::rescan(&client(file)?, out),
+        Command::Template(command) => template::run(&command, file, out),
         Command::Host(command) => host::run(&command, file, out),
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/v1/folders/rescan", post(rescan))
         .merge(steering::routes())
         .route("/v1/events", get(super::events::events))
+        .route("/metrics", get(super::metrics::metrics))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such route; see `GET /v1/status`, `GET /v1/jobs`"))
         .method_not_allowed_fallback(async || {
             ApiError::new(

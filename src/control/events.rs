@@ -64,8 +64,13 @@ impl Live {
         Arc::new(Self { progress: broadcast::Sender::new(PROGRESS_KEPT), reader_came: Notify::new(), end })
     }
 
+    /// How many streams are open.
+    pub(super) fn readers(&self) -> usize {
+        self.progress.receiver_count()
+    }
+
     fn is_read(&self) -> bool {
-        self.progress.receiver_count() > 0
+        self.readers() > 0
     }
 
     async fn until_read(&self) {
@@ -77,7 +82,7 @@ impl Live {
 
 /// Answers with the stream.
 pub(super) async fn events(Extension(live): Extension<Arc<Live>>) -> Result<Response, ApiError> {
-    if live.progress.receiver_count() >= MAX_READERS {
+    if live.readers() >= MAX_READERS {
         return Err(ApiError::busy(format!("{MAX_READERS} readers follow the events already; end one of them")));
     }
     let reader = Reader {

@@ -7,11 +7,14 @@
 pub mod api;
 pub mod client;
 pub mod events;
+mod exposition;
 mod gallery;
 pub mod human;
+mod metrics;
 pub mod model;
 mod moving;
 mod people;
+mod process;
 pub mod server;
 pub mod steer;
 mod steering;

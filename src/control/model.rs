@@ -64,7 +64,7 @@ pub struct PoolStatus {
 pub struct FolderStatus {
     /// Its path.
     pub path: PathBuf,
-    /// Where its images go.
+    /// Where its images go; several names with commas between them.
     pub host: String,
     /// `native`, `poll` or `absent`.
     pub watch: String,

@@ -20,9 +20,9 @@ use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 
 use super::api::{self, ANSWER_DEADLINE};
-use super::events;
 use super::gallery::{self, Page};
 use super::server::State;
+use super::{events, metrics};
 use crate::host::local::{Store, StoredName};
 use crate::job::{JobId, Stage};
 use crate::ledger::LedgerError;
@@ -52,6 +52,7 @@ pub(super) fn router(state: State, bound: IpAddr) -> Router {
         .route("/gallery.js", get(async || asset("text/javascript; charset=utf-8", include_str!("gallery.js"))))
         .route("/v1/status", get(api::status))
         .route("/v1/events", get(events::events))
+        .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(async || "ok\n"))
         .fallback(async || (StatusCode::NOT_FOUND, "not found\n"))
         .layer(middleware::from_fn(guard))

@@ -71,8 +71,8 @@ impl Plan {
         Self { content_type: Some(file.kind().mime().to_owned()), file: Some(file), ..Self::empty() }
     }
 
-    /// `multipart/form-data` as of RFC 7578, with names escaped as browsers do (WHATWG "multipart/form-data encoding").
-    pub(super) fn multipart(fields: &[(String, String)], file: Option<(&str, Arc<Source>)>) -> Self {
+    /// `multipart/form-data` as of RFC 7578, the file with its field's name and its own, with names escaped as browsers do (WHATWG "multipart/form-data encoding").
+    pub(super) fn multipart(fields: &[(String, String)], file: Option<(&str, &str, Arc<Source>)>) -> Self {
         // 80 random bits: no file contains it by chance, and nobody can put it into one on purpose.
         let boundary = format!("pixchute-{}", Ulid::generate());
         let mut before = String::new();
@@ -83,8 +83,8 @@ impl Plan {
             before.push_str("\r\n");
         }
         let mut after = format!("--{boundary}--\r\n");
-        if let Some((name, file)) = &file {
-            let (file_name, mime) = (escaped(file.name()), file.kind().mime());
+        if let Some((name, file_name, file)) = &file {
+            let (file_name, mime) = (escaped(file_name), file.kind().mime());
             before.push_str(&head(&boundary, name));
             before.push_str(&format!("; filename=\"{file_name}\"\r\nContent-Type: {mime}\r\n\r\n"));
             after.insert_str(0, "\r\n");
@@ -92,7 +92,7 @@ impl Plan {
         Self {
             content_type: Some(format!("multipart/form-data; boundary={boundary}")),
             before: before.into(),
-            file: file.map(|(_, file)| file),
+            file: file.map(|(_, _, file)| file),
             after: after.into(),
         }
     }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use secrecy::ExposeSecret;
+use url::Url;
 
 use super::engine::RecipeHost;
-use super::options::{base_url, nearest, resolve};
+use super::options::{Options, nearest, resolve, sites};
 use super::recipe::{Listed, Protocol, Recipe, RecipeError, library};
 use super::redact::Redactor;
+use super::session::Sessions;
 use super::thumb::Thumbnailer;
 use super::{Host, http, local, store};
 use crate::clock::Clock;
@@ -18,12 +20,16 @@ use crate::config::{Config, HostConfig, Problem};
 /// The recipe name of the embedded host.
 const LOCAL: &str = "local";
 
+/// The sessions by account.
+type Accounts = BTreeMap<Vec<String>, Arc<Sessions>>;
+
 /// Builds every host of `config`. `local` is where the embedded host stores; `None` when its server is off.
 ///
 /// # Errors
 /// Everything that is wrong with the `[host.*]` tables and their recipes.
 pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<String, Arc<dyn Host>>, Vec<Problem>> {
     let mut hosts: BTreeMap<String, Arc<dyn Host>> = BTreeMap::new();
+    let mut accounts = Accounts::new();
     // One for all hosts: its bound is that of the machine.
     let thumbnailer = Thumbnailer::default();
     let mut problems = Vec::new();
@@ -31,7 +37,7 @@ pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<Str
         let built = if host.recipe == LOCAL {
             build_local(host, local.as_ref())
         } else {
-            build_recipe(config, host, &thumbnailer)
+            build_recipe(config, host, &mut accounts, &thumbnailer)
         };
         match built {
             Ok(built) => drop(hosts.insert(name.clone(), built)),
@@ -74,7 +80,12 @@ fn build_local(host: &HostConfig, site: Option<&local::Site>) -> Result<Arc<dyn 
     }
 }
 
-fn build_recipe(config: &Config, host: &HostConfig, thumbnailer: &Thumbnailer) -> Result<Arc<dyn Host>, Vec<Problem>> {
+fn build_recipe(
+    config: &Config,
+    host: &HostConfig,
+    accounts: &mut Accounts,
+    thumbnailer: &Thumbnailer,
+) -> Result<Arc<dyn Host>, Vec<Problem>> {
     let problem = |key: &str, message: String, help: Option<String>| Problem {
         span: host.span.clone(),
         key: format!("host.{}{key}", host.name),
@@ -92,29 +103,31 @@ fn build_recipe(config: &Config, host: &HostConfig, thumbnailer: &Thumbnailer) -
     })?;
     let options = resolve(&recipe, host);
     let endpoint = options.as_ref().ok().filter(|_| recipe.protocol == Protocol::S3).and_then(store::endpoint);
-    let (base_url, options) = match (base_url(&recipe, host, endpoint), options) {
-        (Ok(base_url), Ok(options)) => (base_url, options),
-        (base_url, options) => {
+    let (sites, options) = match (sites(&recipe, host, endpoint), options) {
+        (Ok(sites), Ok(options)) => (sites, options),
+        (sites, options) => {
             // The address of a store is among its options: the mistake is told there.
-            let base_url = base_url.err().filter(|_| recipe.protocol != Protocol::S3 || options.is_ok());
-            let problems = base_url.into_iter().chain(options.err().into_iter().flatten());
+            let sites = sites.err().filter(|_| recipe.protocol != Protocol::S3 || options.is_ok());
+            let problems = sites.into_iter().chain(options.err().into_iter().flatten());
             return Err(problems.collect());
         }
     };
-    let client = http::client(&base_url, &config.pool).map_err(|error| {
-        let message = format!("no HTTPS client could be set up: {}", error);
+    let client = http::client(&sites.base, &config.pool).map_err(|error| {
+        let message = format!("no HTTPS client could be set up: {}", error.without_url());
         vec![problem("", message, Some("are the system's certificates installed (package ca-certificates)?".into()))]
     })?;
     if recipe.protocol != Protocol::Steps {
-        let built = store::build(config, host, (recipe, base_url, &options), client, Some(thumbnailer.clone()))?;
+        let built = store::build(config, host, (recipe, sites.base, &options), client, Some(thumbnailer.clone()))?;
         return Ok(Arc::new(built));
     }
     let secrets = options.iter().filter(|(name, _)| recipe.options.get(*name).is_some_and(|spec| spec.secret));
     let redactor = Redactor::new(secrets.map(|(_, value)| value));
+    let account = account(&recipe, &sites.base, &options);
     Ok(Arc::new(RecipeHost {
         name: host.name.clone(),
         recipe: Arc::new(recipe),
-        base_url,
+        sessions: Arc::clone(accounts.entry(account).or_default()),
+        sites,
         options,
         redactor,
         client,
@@ -122,7 +135,16 @@ fn build_recipe(config: &Config, host: &HostConfig, thumbnailer: &Thumbnailer) -
         retry: config.retry.clone(),
         flow: host.flow.clone(),
         clock: Clock::System,
+        jars: Mutex::default(),
     }))
+}
+
+/// Whose session it is: hosts with the same recipe, site and account share one, so that none logs the other out.
+fn account(recipe: &Recipe, base: &Url, options: &Options) -> Vec<String> {
+    let session = recipe.session.as_ref();
+    let who = session.iter().flat_map(|session| &session.account).filter_map(|name| options.get(name));
+    let who = who.map(|value| value.expose_secret().to_owned());
+    [recipe.name.clone(), base.to_string()].into_iter().chain(who).collect()
 }
 
 /// The recipe, given what the user set: a custom uploader may ask where to send to.

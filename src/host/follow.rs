@@ -4,16 +4,13 @@
 //! asked with a plain GET that says nothing, and never over plain http when the recipe's site has https.
 
 use reqwest::Method;
-use reqwest::header::{LOCATION, SET_COOKIE};
+use reqwest::header::LOCATION;
 use url::Url;
 
 use super::recipe::Answer;
 
 /// How many redirects are followed: ShareX follows 50, browsers 20; real sites need two.
 pub(super) const REDIRECT_LIMIT: usize = 20;
-
-/// Cookies of one chain of requests: a site sets one or two.
-const COOKIE_LIMIT: usize = 20;
 
 /// The next request of a chain.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,37 +40,6 @@ pub(super) fn next(from: &Url, method: &Method, answer: &Answer) -> Option<Hop> 
     Some(Hop { url, method })
 }
 
-/// The cookies that were set so far, for the sites that set them.
-#[derive(Debug, Default)]
-pub(super) struct Cookies(Vec<(String, String, String)>);
-
-impl Cookies {
-    /// Remembers what `answer` of `from` sets.
-    pub(super) fn keep(&mut self, from: &Url, answer: &Answer) {
-        let origin = from.origin().ascii_serialization();
-        for value in answer.headers.get_all(SET_COOKIE) {
-            let Some((name, value)) = value.to_str().ok().and_then(pair) else { continue };
-            self.0.retain(|(site, known, _)| *site != origin || *known != name);
-            if self.0.len() < COOKIE_LIMIT {
-                self.0.push((origin.clone(), name, value));
-            }
-        }
-    }
-
-    /// The `Cookie` header for `to`; `None` without cookies.
-    pub(super) fn header(&self, to: &Url) -> Option<String> {
-        let origin = to.origin().ascii_serialization();
-        let own = self.0.iter().filter(|(site, ..)| *site == origin);
-        let pairs: Vec<String> = own.map(|(_, name, value)| format!("{name}={value}")).collect();
-        (!pairs.is_empty()).then(|| pairs.join("; "))
-    }
-}
-
-fn pair(set_cookie: &str) -> Option<(String, String)> {
-    let (name, value) = set_cookie.split(';').next()?.split_once('=')?;
-    Some((name.trim().to_owned(), value.trim().to_owned())).filter(|(name, _)| !name.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use reqwest::header::HeaderMap;
@@ -83,8 +49,6 @@ mod tests {
     fn answer(status: u16, location: &str) -> Answer {
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, location.parse().expect("a value"));
-        headers.append(SET_COOKIE, "a=1; Path=/; HttpOnly".parse().expect("a value"));
-        headers.append(SET_COOKIE, "b=x=y".parse().expect("a value"));
         Answer::new(status, headers, b"")
     }
 
@@ -114,15 +78,5 @@ mod tests {
             assert_eq!(hop(from, &Method::POST, 302, location), None, "{location}");
         }
         assert!(hop("http://127.0.0.1:1/up", &Method::POST, 302, "http://127.0.0.1:2/i").is_some());
-    }
-
-    #[test]
-    fn cookies_go_back_to_their_site_only() {
-        let site = Url::parse("https://h.example/up").expect("a URL");
-        let mut cookies = Cookies::default();
-        assert_eq!(cookies.header(&site), None);
-        cookies.keep(&site, &answer(302, "/"));
-        assert_eq!(cookies.header(&site).as_deref(), Some("a=1; b=x=y"));
-        assert_eq!(cookies.header(&Url::parse("https://other.example/").expect("a URL")), None);
     }
 }

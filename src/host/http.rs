@@ -1,8 +1,9 @@
 //! The HTTP client: the only place that builds one, and the exchange of one request and its answer under all limits.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -29,32 +30,56 @@ const HEADERS_LIMIT: usize = 100;
 /// Who we are: some hosts hang up on clients that do not say.
 const AGENT: &str = concat!("pixchute/", env!("CARGO_PKG_VERSION"), " (drop folder image uploader)");
 
-/// A client for one site.
+/// The most sites that a recipe has connections of our own to; any more go another way.
+const SITES_LIMIT: usize = 16;
+
+/// A client for the sites of one host.
 ///
 /// HTTP/1.1 only: dropping a request must close its connection, and several requests in one connection would not allow
 /// that. No redirects: neither the image nor a key goes to another place than the recipe's. No time-outs but that of
 /// connecting: the client's own would cut slow but steady uploads.
 #[derive(Clone)]
 pub(super) struct Client {
-    /// Our own connections, which end when the future does that uses them.
-    wire: Arc<Wire>,
-    /// For what goes through a proxy, or to another site.
+    /// Our own connections by site: they end when the future does that uses them. `None` for a site behind a proxy.
+    wires: Arc<Mutex<BTreeMap<String, Option<Arc<Wire>>>>>,
+    /// For what goes through a proxy.
     other: reqwest::Client,
-    proxied: bool,
+    connect_timeout: Duration,
 }
 
 impl Client {
     /// A request to `url`.
     pub(super) fn request(&self, method: Method, url: Url) -> Outgoing {
-        let direct = !self.proxied && self.wire.serves(&url);
-        let wire = direct.then(|| Arc::clone(&self.wire));
+        let wire = self.wire(&url);
         Outgoing { builder: self.other.request(method, url), wire }
     }
 
     /// Closes connections that have been idle for too long.
     pub(super) fn tidy(&self) {
-        self.wire.tidy();
+        let wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        wires.values().flatten().for_each(|wire| wire.tidy());
     }
+
+    fn wire(&self, url: &Url) -> Option<Arc<Wire>> {
+        let site = url.origin().ascii_serialization();
+        let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = wires.get(&site) {
+            return known.clone();
+        }
+        if wires.len() >= SITES_LIMIT {
+            return None;
+        }
+        let proxied = !is_loopback(url) && is_proxied(url);
+        let wire = if proxied { None } else { Wire::new(url, self.connect_timeout).ok().map(Arc::new) };
+        wires.insert(site, wire.clone());
+        wire
+    }
+}
+
+/// Whether the system has a proxy for `url`.
+fn is_proxied(url: &Url) -> bool {
+    let uri: Option<Uri> = url.as_str().parse().ok();
+    uri.is_some_and(|uri| Matcher::from_system().intercept(&uri).is_some())
 }
 
 /// A request to be sent.
@@ -84,22 +109,11 @@ impl Outgoing {
     }
 }
 
-/// Why a client cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    /// The system's certificates cannot be loaded.
-    #[error(transparent)]
-    Tls(#[from] rustls::Error),
-    /// The client for proxies cannot be built.
-    #[error(transparent)]
-    Other(#[from] reqwest::Error),
-}
-
 /// A client for the site at `base_url`.
 ///
 /// # Errors
 /// When the system's certificates cannot be loaded.
-pub(super) fn client(base_url: &Url, pool: &Pool) -> Result<Client, ClientError> {
+pub(super) fn client(base_url: &Url, pool: &Pool) -> Result<Client, reqwest::Error> {
     // Fails only if there is a provider already, which is then used.
     rustls::crypto::ring::default_provider().install_default().ok();
     let builder = reqwest::Client::builder()
@@ -117,14 +131,11 @@ pub(super) fn client(base_url: &Url, pool: &Pool) -> Result<Client, ClientError>
     // kernel can end it then. It counts from the moment the host stopped, so the shortest of our limits is right.
     #[cfg(target_os = "linux")]
     let builder = builder.tcp_user_timeout(pool.stall_timeout.min(pool.request_timeout).min(pool.file_timeout));
-    let local = is_loopback(base_url);
-    let uri: Option<Uri> = base_url.as_str().parse().ok();
-    let proxied = !local && uri.is_some_and(|uri| Matcher::from_system().intercept(&uri).is_some());
-    let builder = if local { builder.no_proxy() } else { builder };
+    let builder = if is_loopback(base_url) { builder.no_proxy() } else { builder };
     // Nothing is ever sent there over TLS, and reading the system's certificates takes 20 ms.
     let plain = base_url.scheme() == "http";
     let other = if plain { builder.tls_certs_only([]) } else { builder }.build()?;
-    Ok(Client { wire: Arc::new(Wire::new(base_url, pool.connect_timeout)?), other, proxied })
+    Ok(Client { wires: Arc::default(), other, connect_timeout: pool.connect_timeout })
 }
 
 /// What arrived of an answer.

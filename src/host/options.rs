@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::recipe::{OptionSpec, Recipe};
+use super::sites::Sites;
 use crate::config::{HostConfig, Problem};
 
 /// The options of one host as they go on the wire. Any may be a secret, so all are kept as such.
@@ -50,7 +51,9 @@ impl OptionSpec {
 pub(super) fn resolve(recipe: &Recipe, host: &HostConfig) -> Result<Options, Vec<Problem>> {
     let mut options = Options::new();
     let mut problems = Vec::new();
-    for (name, setting) in host.options.iter().filter(|(name, _)| !recipe.options.contains_key(*name)) {
+    let is_site = |name: &str| name.strip_suffix("_url").is_some_and(|site| recipe.addresses.contains_key(site));
+    let unknown = |name: &String| !recipe.options.contains_key(name) && !is_site(name);
+    for (name, setting) in host.options.iter().filter(|(name, _)| unknown(name)) {
         problems.push(Problem {
             span: setting.span.clone(),
             key: format!("host.{}.{name}", host.name),
@@ -99,23 +102,56 @@ pub(super) fn resolve(recipe: &Recipe, host: &HostConfig) -> Result<Options, Vec
     if problems.is_empty() { Ok(options) } else { Err(problems) }
 }
 
-/// The base URL of `host`, without a slash at its end; `else_here` if the user named it by another option.
+/// The addresses that requests of `host` may go to; `else_here` if the user named the first one by another option.
 ///
 /// # Errors
-/// Why it cannot be used.
-pub(super) fn base_url(recipe: &Recipe, host: &HostConfig, else_here: Option<String>) -> Result<Url, Problem> {
+/// Why one cannot be used.
+pub(super) fn sites(recipe: &Recipe, host: &HostConfig, else_here: Option<String>) -> Result<Sites, Problem> {
+    let base = base_url(recipe, host, else_here.as_ref())?;
+    let (mut named, mut moved) = (BTreeMap::new(), Vec::new());
+    let original = |text: &Option<String>| text.as_ref().and_then(|text| Url::parse(text).ok());
+    moved.extend(original(&recipe.base_url).map(|there| (there, base.clone())));
+    for (name, text) in &recipe.addresses {
+        let key = format!("{name}_url");
+        let set = host.options.get(&key);
+        let here = match (set, &host.base_url) {
+            (Some(setting), _) => address(setting.value.expose_secret(), host, &key, setting.span.clone())?,
+            // One address for everything, unless the user says more.
+            (None, Some(_)) => base.clone(),
+            (None, None) => address(text, host, &key, host.span.clone())?,
+        };
+        moved.extend(Url::parse(text).ok().map(|there| (there, here.clone())));
+        named.insert(name.clone(), here);
+    }
+    moved.retain(|(there, here)| there.origin() != here.origin());
+    if host.base_url.is_none() {
+        moved.clear();
+    }
+    Ok(Sites { base, named, origins: recipe.sites.clone(), hosts: recipe.hosts.clone(), moved })
+}
+
+/// The base URL of `host`, without a slash at its end; `else_here` if the user named it by another option.
+fn base_url(recipe: &Recipe, host: &HostConfig, else_here: Option<&String>) -> Result<Url, Problem> {
     let key = if else_here.is_some() && host.base_url.is_none() { "endpoint" } else { "base_url" };
+    let span = host.options.get(key).map_or(host.span.clone(), |setting| setting.span.clone());
+    let Some(text) = host.base_url.as_ref().or(else_here).or(recipe.base_url.as_ref()) else {
+        return Err(Problem {
+            span,
+            key: format!("host.{}.{key}", host.name),
+            message: format!("recipe `{}` needs it", recipe.name),
+            help: Some("the address of the site: base_url = \"https://…\"".to_owned()),
+        });
+    };
+    address(text, host, key, span)
+}
+
+/// An address that the user may set.
+fn address(text: &str, host: &HostConfig, key: &str, span: std::ops::Range<usize>) -> Result<Url, Problem> {
     let problem = |message: String, help: &str| Problem {
-        span: host.options.get(key).map_or(host.span.clone(), |setting| setting.span.clone()),
+        span: span.clone(),
         key: format!("host.{}.{key}", host.name),
         message,
         help: Some(help.to_owned()),
-    };
-    let Some(text) = host.base_url.as_ref().or(else_here.as_ref()).or(recipe.base_url.as_ref()) else {
-        return Err(problem(
-            format!("recipe `{}` needs it", recipe.name),
-            "the address of the site: base_url = \"https://…\"",
-        ));
     };
     let example = "write it as https://host.example or https://host.example/path";
     // The text may hold a password: it is not repeated.

@@ -6,6 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 /// What stands in place of a secret.
 const REDACTED: &str = "[REDACTED]";
 
+/// Tokens and cookies that are shorter are no secrets but flags: `1`, `on`, `all`.
+const SHORTEST: usize = 5;
+
 /// Knows the secrets of one host. Its `Debug` does not show them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Redactor {
@@ -16,19 +19,33 @@ pub(super) struct Redactor {
 impl Redactor {
     /// Hides each of `secrets`, also percent-encoded and as in JSON.
     pub(super) fn new<'a>(secrets: impl Iterator<Item = &'a SecretString>) -> Self {
+        Self::of(Vec::new(), secrets.map(ExposeSecret::expose_secret))
+    }
+
+    /// The same, and `more` that became known on the way. Short ones say nothing and would spoil every text.
+    pub(super) fn and<'a>(&self, more: impl Iterator<Item = &'a str>) -> Self {
+        Self::of(self.needles.clone(), more.filter(|secret| secret.len() >= SHORTEST))
+    }
+
+    fn of<'a>(mut needles: Vec<SecretString>, secrets: impl Iterator<Item = &'a str>) -> Self {
         let mut spellings: Vec<String> = Vec::new();
-        for secret in secrets.map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty()) {
+        for secret in secrets.filter(|secret| !secret.is_empty()) {
             let json = serde_json::Value::from(secret).to_string();
             spellings.push(json.trim_matches('"').to_owned());
             spellings.push(json.trim_matches('"').replace('/', "\\/"));
             spellings.push(utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string());
             spellings.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
+            spellings.push(secret.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;"));
             spellings.push(secret.to_owned());
         }
         spellings.retain(|spelling| !spelling.is_empty());
-        spellings.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        spellings.dedup();
-        Self { needles: spellings.into_iter().map(SecretString::from).collect() }
+        needles.extend(spellings.into_iter().map(SecretString::from));
+        needles.sort_by(|a, b| {
+            let (a, b) = (a.expose_secret(), b.expose_secret());
+            b.len().cmp(&a.len()).then_with(|| a.cmp(b))
+        });
+        needles.dedup_by(|a, b| a.expose_secret() == b.expose_secret());
+        Self { needles }
     }
 
     /// At most `limit` bytes of `text`, on one line, without secrets.
@@ -79,6 +96,12 @@ mod tests {
         let clean = redactor.clean(text, 512);
         assert_eq!(clean.matches(REDACTED).count(), 5, "{clean}");
         assert!(!format!("{redactor:?}").contains("a/b"));
+    }
+
+    #[test]
+    fn r26_secrets_that_come_later_are_hidden_too_and_flags_are_not() {
+        let redactor = Redactor::new([&SecretString::from("key1")].into_iter()).and(["to<ken", "all"].into_iter());
+        assert_eq!(redactor.clean("key1 to&lt;ken to<ken all", 512), "[REDACTED] [REDACTED] [REDACTED] all");
     }
 
     #[test]

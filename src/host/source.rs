@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -20,7 +20,6 @@ pub struct Source {
     name: String,
     kind: ImageKind,
     whole: Option<Bytes>,
-    blocks: Arc<Blocks>,
 }
 
 impl Source {
@@ -31,8 +30,7 @@ impl Source {
     pub fn open(path: &Path, name: String, kind: ImageKind) -> io::Result<(Self, Fingerprint)> {
         let file = File::open(path)?;
         let fingerprint = Fingerprint::of(&file.metadata()?);
-        let mut source =
-            Self { file: Some(file), len: fingerprint.len, name, kind, whole: None, blocks: Arc::default() };
+        let mut source = Self { file: Some(file), len: fingerprint.len, name, kind, whole: None };
         if source.len <= WHOLE_FILE_LIMIT {
             source.whole = Some(source.read(0, usize::try_from(source.len).unwrap_or(usize::MAX))?);
         }
@@ -42,7 +40,7 @@ impl Source {
     /// A file whose content is in memory already.
     #[must_use]
     pub fn in_memory(content: Bytes, name: String, kind: ImageKind) -> Self {
-        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content), blocks: Arc::default() }
+        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content) }
     }
 
     /// The fingerprint of the open file now; `None` without one. Blocking, but only a system call.
@@ -94,40 +92,44 @@ impl Source {
             return part.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
         let file = self.file.as_ref().expect("what is not in memory is open");
-        let mut block = self.blocks.take();
-        read_exactly(file, offset, len, &mut block.bytes)?;
+        let mut block = Block::take();
+        read_exactly(file, offset, len, &mut block.0)?;
         Ok(Bytes::from_owner(block))
     }
 }
 
-/// The memory of this file's blocks: what was sent is used again for what is read next. Fresh memory for each block would
-/// cost as much as reading it. Never more than are on their way at the same time.
-#[derive(Debug, Default)]
-struct Blocks(Mutex<Vec<Vec<u8>>>);
+/// The memory of blocks that were sent, to be used again for what is read next: fresh memory for each block costs as much
+/// as reading it.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-impl Blocks {
-    fn take(self: &Arc<Self>) -> Block {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Block { bytes: bytes.unwrap_or_default(), home: Arc::clone(self) }
+/// How many blocks are kept: two for each of sixteen attempts that read large files, 8 MiB.
+const MOST_SPARE: usize = 32;
+
+/// Longer ones are not kept: they were whole files.
+const LONGEST_SPARE: usize = 256 << 10;
+
+/// Memory for a piece of a file, which goes to [`SPARE`] when nobody needs it any more.
+struct Block(Vec<u8>);
+
+impl Block {
+    fn take() -> Self {
+        Self(SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default())
     }
-}
-
-/// A block that goes back when nobody needs it any more.
-struct Block {
-    bytes: Vec<u8>,
-    home: Arc<Blocks>,
 }
 
 impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.0
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        let bytes = std::mem::take(&mut self.0);
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes.capacity() <= LONGEST_SPARE && spare.len() < MOST_SPARE {
+            spare.push(bytes);
+        }
     }
 }
 

@@ -58,19 +58,15 @@ impl Judge<'_> {
     pub(super) fn links(&self, scope: &Scope, answer: &Answer, now: WallTime) -> Result<Links, Box<Failure>> {
         let spec = &self.recipe.result;
         let problem = |what: &str| Box::new(self.refusal(answer, now, Some(what)));
-        let raw = spec.url.render_after(scope, Some(answer)).map_err(|_| problem("without a link"))?;
+        let first = |templates: &[Template]| first(templates, scope, Some(answer));
+        let raw = first(&spec.url).ok_or_else(|| problem("without a link"))?;
         let url = link(&raw).map_err(|error| problem(&format!("with a link that cannot be used: {error}")))?;
-        let optional = |template: &Option<Template>| {
-            template
-                .as_ref()
-                .and_then(|template| template.render_after(scope, Some(answer)).ok())
-                .and_then(|text| link(&text).ok())
-        };
+        let optional = |templates: &[Template]| first(templates).and_then(|text| link(&text).ok());
         let links = Links {
             thumb: optional(&spec.thumb),
             image: optional(&spec.image),
-            delete_url: optional(&spec.delete_url),
-            delete_token: None,
+            delete_url: optional(spec.delete_url.as_slice()),
+            delete_token: first(spec.delete_token.as_slice()),
             url,
         };
         let fake = |text: &String| spec.fake.as_ref().is_some_and(|fake| fake.is_match(text));
@@ -78,6 +74,28 @@ impl Judge<'_> {
             return Err(problem("with a link that leads nowhere: the image was not stored"));
         }
         Ok(links)
+    }
+
+    /// An answer that looks like a success and is none: `what` says why.
+    pub(super) fn unfit(&self, answer: &Answer, now: WallTime, what: &str) -> Box<Failure> {
+        Box::new(self.refusal(answer, now, Some(what)))
+    }
+
+    /// The answer to a login that does not say that we are logged in: the account was refused, unless the site was in
+    /// trouble instead.
+    pub(super) fn denied(&self, answer: &Answer, now: WallTime) -> Box<Failure> {
+        let failure = self.refusal(answer, now, Some("and did not accept the login"));
+        let explained = self.recipe.meanings.iter().any(|meaning| meaning.applies(answer.status, &answer.body));
+        let page = !answer.body.trim().is_empty() || (300..400).contains(&answer.status);
+        if explained || !page || !(200..400).contains(&answer.status) {
+            return Box::new(failure);
+        }
+        let message = format!("{} did not accept the login", self.host);
+        let mut denied = Failure::new(ErrorClass::Account, Phase::Parse, message)
+            .advise(format!("check the user and the password in [host.{}]", self.host));
+        denied.http_status = failure.http_status;
+        denied.response_head = failure.response_head;
+        Box::new(denied)
     }
 
     /// An answer that is no success. `what` says what is wrong with one that claims to be.
@@ -178,4 +196,10 @@ impl Judge<'_> {
         failure.offline = matches!(trouble, Trouble::Connect { offline: true, .. });
         classes::overruled(failure, self.flow)
     }
+}
+
+/// The first of `templates` that comes out with something; a value that is missing is nothing.
+pub(super) fn first(templates: &[Template], scope: &Scope, answer: Option<&Answer>) -> Option<String> {
+    let texts = templates.iter().filter_map(|template| template.render_after(scope, answer).ok());
+    texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
 }

@@ -131,14 +131,6 @@ impl Wire {
         Ok(Self { host, port, tls, connect_timeout, idle: Mutex::default() })
     }
 
-    /// Whether `url` lies on its site.
-    pub(super) fn serves(&self, url: &Url) -> bool {
-        let host = url.host().map(|host| host.to_owned());
-        host.as_ref() == Some(&self.host)
-            && url.port_or_known_default() == Some(self.port)
-            && (url.scheme() == "https") == self.tls.is_some()
-    }
-
     /// Sends `request` and gives its answer's head; the body is read with [`Talk::with`].
     pub(super) async fn send(
         &self,

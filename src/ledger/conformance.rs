@@ -58,6 +58,8 @@ pub(super) async fn every_promise<L: Ledger>(mut fresh: impl FnMut() -> L) {
     the_census_counts_and_forgets(&fresh()).await;
     the_sequence_never_goes_back(&fresh()).await;
     files_between_two_paths_are_seen(&fresh()).await;
+    files_between_two_paths_come_in_order(&fresh()).await;
+    a_content_is_known_on_the_first_host_that_has_it(&fresh()).await;
     pauses_are_kept_and_replaced(&fresh()).await;
     memos_are_kept_by_kind_and_key(&fresh()).await;
     writes_apply_in_order_even_if_nobody_awaits_them(&fresh()).await;
@@ -194,6 +196,29 @@ async fn files_between_two_paths_are_seen(ledger: &dyn Ledger) {
         let seen = ledger.any_between(PathBuf::from(from), PathBuf::from(to)).await.expect("read");
         assert_eq!(seen, expected, "{from} to {to}");
     }
+}
+
+async fn files_between_two_paths_come_in_order(ledger: &dyn Ledger) {
+    let at = |path: &str| Job { path: PathBuf::from(path), ..some_job() };
+    let jobs = ["/drop/a", "/drop/t.png", "/drop/t/b/y", "/drop/t/x", "/drop/t0"].map(at);
+    put(ledger, &jobs.iter().rev().collect::<Vec<_>>()).await;
+    let between = |from: &str, limit| ledger.between(PathBuf::from(from), PathBuf::from("/drop/t0"), limit);
+    assert_eq!(between("/drop/t/", 9).await.expect("read"), jobs[2..4]);
+    assert_eq!(between("/drop/t/", 1).await.expect("read"), jobs[2..3]);
+    assert_eq!(between("/drop/t/b/y", 1).await.expect("read"), jobs[3..4]);
+}
+
+async fn a_content_is_known_on_the_first_host_that_has_it(ledger: &dyn Ledger) {
+    let first = recorded(Stage::Done, 1, "uploaded");
+    let second = Job { host: "imx".to_owned(), image: first.image, ..recorded(Stage::Uploaded, 2, "uploaded") };
+    let failed = Job { host: "vipr".to_owned(), image: first.image, ..recorded(Stage::Failed, 3, "failed") };
+    put(ledger, &[&first, &second, &failed]).await;
+    let content = first.image.expect("an image").hash;
+    let known = |hosts: &[&str]| ledger.known(content, hosts.iter().map(|host| (*host).to_owned()).collect());
+    assert_eq!(known(&["vipr", "imx", "pixhost"]).await.expect("read"), Some(second.clone()));
+    assert_eq!(known(&["pixhost", "imx"]).await.expect("read"), Some(first));
+    assert_eq!(known(&["vipr", "other"]).await.expect("read"), None);
+    assert_eq!(ledger.known(ContentHash([3; 32]), vec!["imx".to_owned()]).await.expect("read"), None);
 }
 
 async fn the_sequence_never_goes_back(ledger: &dyn Ledger) {

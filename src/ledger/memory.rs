@@ -10,7 +10,7 @@ use super::{
     is_linkable, is_open,
 };
 use crate::clock::WallTime;
-use crate::job::{Job, JobId, Stage};
+use crate::job::{ContentHash, Job, JobId, Stage};
 
 /// The rows in memory, with the same answers as [`super::SqliteLedger`].
 #[derive(Debug, Default)]
@@ -44,11 +44,14 @@ impl State {
 
     fn same_content(&self, job: &Job) -> Option<&Job> {
         let hash = job.image?.hash;
-        self.jobs.values().find(|other| {
-            other.id != job.id
-                && other.host == job.host
-                && other.image.is_some_and(|image| image.hash == hash)
-                && is_linkable(other, &RecordHead::of(other))
+        self.known(hash, &job.host).filter(|other| other.id != job.id)
+    }
+
+    fn known(&self, content: ContentHash, host: &str) -> Option<&Job> {
+        self.jobs.values().find(|job| {
+            job.host == host
+                && job.image.is_some_and(|image| image.hash == content)
+                && is_linkable(job, &RecordHead::of(job))
         })
     }
 
@@ -102,6 +105,14 @@ impl MemoryLedger {
     }
 }
 
+fn raw(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
+}
+
+fn is_between(path: &Path, from: &Path, to: &Path) -> bool {
+    raw(from) < raw(path) && raw(path) < raw(to)
+}
+
 fn ready<T: Send + 'static>(value: T) -> Answer<T> {
     Box::pin(std::future::ready(Ok::<T, LedgerError>(value)))
 }
@@ -151,11 +162,19 @@ impl Ledger for MemoryLedger {
     }
 
     fn any_between(&self, from: PathBuf, to: PathBuf) -> Answer<bool> {
-        let inside = |path: &Path| {
-            let [path, from, to] = [path, &from, &to].map(|path| path.as_os_str().as_encoded_bytes());
-            from < path && path < to
-        };
-        ready(self.state().jobs.values().any(|job| inside(&job.path)))
+        ready(self.state().jobs.values().any(|job| is_between(&job.path, &from, &to)))
+    }
+
+    fn between(&self, from: PathBuf, to: PathBuf, limit: usize) -> Answer<Vec<Job>> {
+        let state = self.state();
+        let mut inside: Vec<&Job> = state.jobs.values().filter(|job| is_between(&job.path, &from, &to)).collect();
+        inside.sort_by(|a, b| raw(&a.path).cmp(raw(&b.path)).then(a.id.cmp(&b.id)));
+        ready(inside.into_iter().take(limit).cloned().collect())
+    }
+
+    fn known(&self, content: ContentHash, hosts: Vec<String>) -> Answer<Option<Job>> {
+        let state = self.state();
+        ready(hosts.iter().find_map(|host| state.known(content, host)).cloned())
     }
 
     fn complete(&self) -> Answer<()> {

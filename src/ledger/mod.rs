@@ -20,7 +20,7 @@ use std::pin::Pin;
 use serde::Deserialize;
 
 use crate::clock::WallTime;
-use crate::job::{Job, JobId, Stage};
+use crate::job::{ContentHash, Job, JobId, Stage};
 pub use memory::MemoryLedger;
 pub use sqlite::SqliteLedger;
 
@@ -42,6 +42,14 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Whether any job's file lies at a path strictly between these two, compared as bytes.
     fn any_between(&self, from: PathBuf, to: PathBuf) -> Answer<bool>;
+
+    /// Up to `limit` jobs whose files lie strictly between these two paths, compared as bytes, in that order; page on with
+    /// the last path as `from`.
+    fn between(&self, from: PathBuf, to: PathBuf, limit: usize) -> Answer<Vec<Job>>;
+
+    /// The finished job (stage `Uploaded` or `Done`, status `uploaded`) that brought this content to one of `hosts`; the
+    /// first of them that has it decides.
+    fn known(&self, content: ContentHash, hosts: Vec<String>) -> Answer<Option<Job>>;
 
     /// The job with this id.
     fn job(&self, id: JobId) -> Answer<Option<Job>>;

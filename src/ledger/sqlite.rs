@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, Memo, Write};
 use crate::clock::{Clock, WallTime};
-use crate::job::{Job, JobId, Stage};
+use crate::job::{ContentHash, Job, JobId, Stage};
 use mailbox::Mailbox;
 use schema::Found;
 use writer::{Deed, Request, Syncer, UNSYNCED, Writer};
@@ -202,6 +202,14 @@ impl Ledger for SqliteLedger {
 
     fn any_between(&self, from: PathBuf, to: PathBuf) -> Answer<bool> {
         self.read(move |conn| rows::any_between(conn, &from, &to))
+    }
+
+    fn between(&self, from: PathBuf, to: PathBuf, limit: usize) -> Answer<Vec<Job>> {
+        self.read(move |conn| rows::between(conn, &from, &to, limit))
+    }
+
+    fn known(&self, content: ContentHash, hosts: Vec<String>) -> Answer<Option<Job>> {
+        self.read(move |conn| rows::known(conn, content, &hosts))
     }
 
     fn complete(&self) -> Answer<()> {

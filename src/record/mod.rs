@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::WallTime;
-use crate::job::{ContentHash, ErrorClass, Job, JobId, Links, Phase};
+use crate::job::{ContentHash, ErrorClass, Failure, Job, JobId, Links, Phase};
 pub use mirror::Mirror;
 
 /// The version of the record's format.
@@ -156,6 +156,23 @@ pub struct RecordError {
     /// Possible orphans: attempts of this job that broke after the last byte was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_outcomes: Option<u32>,
+}
+
+impl RecordError {
+    /// What a record says about `failure`.
+    #[must_use]
+    pub fn of(failure: &Failure, next_try_at: Option<WallTime>, unknown_outcomes: u32) -> Self {
+        Self {
+            class: failure.class,
+            phase: failure.phase,
+            message: failure.message.clone(),
+            http_status: failure.http_status,
+            response_head: failure.response_head.clone(),
+            next_try_at,
+            advice: failure.advice.clone(),
+            unknown_outcomes: (unknown_outcomes > 0).then_some(unknown_outcomes),
+        }
+    }
 }
 
 /// Why a line is no record.
@@ -339,4 +356,4 @@ mod hex {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -42,10 +42,12 @@ pub fn read(image: &Path) -> Option<Record> {
 /// [`ShelfError::Taken`] if the file there is none of ours (photo exports have such files too), else what the system says.
 pub fn write(image: &Path, record: &Record) -> Result<(), ShelfError> {
     let path = path_for(image);
-    if path.symlink_metadata().is_ok() && read(image).is_none() {
-        return Err(ShelfError::Taken { path });
+    match shelf::write_new(&path, record.line().as_bytes()) {
+        Err(ShelfError::Taken { .. }) if read(image).is_some() => {
+            shelf::write_atomic(&path, record.line().as_bytes(), false)
+        }
+        written => written,
     }
-    shelf::write_atomic(&path, record.line().as_bytes(), false)
 }
 
 /// Removes the sidecar of `image` if it tells of this job: the image has gone elsewhere, and its record with it.

@@ -28,7 +28,7 @@ fn job() -> Job {
 }
 
 /// A success with a job of its own.
-pub(super) fn uploaded(seq: u64) -> Record {
+pub(crate) fn uploaded(seq: u64) -> Record {
     let links = Links {
         url: format!("https://img.example/{seq}"),
         thumb: Some("https://img.example/t".to_owned()),
@@ -43,7 +43,7 @@ pub(super) fn uploaded(seq: u64) -> Record {
 }
 
 /// A time-out of the same job as `record`.
-pub(super) fn timeout(record: &Record, seq: u64) -> Record {
+pub(crate) fn timeout(record: &Record, seq: u64) -> Record {
     Record {
         seq,
         status: Status::Timeout,

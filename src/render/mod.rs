@@ -5,6 +5,7 @@
 //! [escaped](escape) for the language that it is written in. Built-in formats are templates too, in their text; they
 //! are carried out by code, so that a list of a hundred thousand images needs no engine and little memory.
 
+pub mod convert;
 pub mod escape;
 pub mod links;
 pub mod order;

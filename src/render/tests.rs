@@ -23,7 +23,7 @@ fn without_thumb(file: &str, image: Option<&str>) -> Record {
     Record { thumb: None, image: image.map(ToOwned::to_owned), ..record(file) }
 }
 
-fn list(files: Vec<Record>) -> List {
+pub(in crate::render) fn list(files: Vec<Record>) -> List {
     List {
         files: files.into_iter().map(Arc::new).collect(),
         album: Album::default(),

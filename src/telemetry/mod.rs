@@ -7,6 +7,7 @@
 pub mod event;
 pub mod live;
 mod pretty;
+pub mod tally;
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;

@@ -215,3 +215,48 @@ fn r29_each_folder_tells_its_oldest_its_last_error_and_its_next_try() {
     assert!(folder["last_error"]["at"].is_string() && folder["last_success_at"].is_null(), "{folder}");
     agent.kill();
 }
+
+/// What `GET /metrics` answers on the control socket.
+fn metrics(home: &Home) -> String {
+    let mut stream = UnixStream::connect(socket(home)).expect("the control socket");
+    stream.set_read_timeout(Some(SOON)).expect("a deadline");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asks");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("text/plain; version=0.0.4"), "{answer}");
+    answer
+}
+
+#[test]
+fn metrics_count_what_happened_by_host_and_outcome() {
+    let home = Home::new();
+    let host = FakeHost::at_first(vec![Reply::Answer(500, String::new(), "no".to_owned())]);
+    home.configure(&host, "[retry]\nbackoff = \"10ms\"\n[pool]\nworkers = 1\n");
+    let agent = home.start().ready();
+    assert!(metrics(&home).contains("pixchute_uploads_total{host=\"pixhost\",status=\"uploaded\"} 0\n"));
+    home.drop_file("a.png", &png(1));
+    home.drop_file("text.png", b"no picture at all, only text, and more of it");
+    let mut page = String::new();
+    wait_for("both outcomes", || {
+        page = metrics(&home);
+        let counted =
+            |status| page.contains(&format!("pixchute_uploads_total{{host=\"pixhost\",status=\"{status}\"}} 1\n"));
+        counted("uploaded") && counted("failed")
+    });
+    for line in [
+        "pixchute_errors_total{host=\"pixhost\",class=\"file\"} 1",
+        "pixchute_upload_duration_seconds_count{host=\"pixhost\",status=\"uploaded\"} 1",
+        "pixchute_upload_size_bytes_count{host=\"pixhost\"} 1",
+        "pixchute_request_retries_total{host=\"pixhost\"} 1",
+        "pixchute_workers 1",
+        "pixchute_ready 1",
+        "pixchute_events_total{event=\"job-uploaded\"} 1",
+        &format!("pixchute_jobs{{folder=\"{}\",state=\"done\"}} 1", home.drop().display()),
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+    }
+    let sent = page.lines().find_map(|line| line.strip_prefix("pixchute_sent_bytes_total{host=\"pixhost\"} "));
+    let once = u64::try_from(png(1).len()).expect("small");
+    assert!(sent.and_then(|sent| sent.parse().ok()) > Some(2 * once), "two tries: {sent:?} of {once}");
+    agent.kill();
+}

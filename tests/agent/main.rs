@@ -13,4 +13,5 @@ mod live;
 mod outages;
 mod outcomes;
 mod rests;
+mod several;
 mod steering;

@@ -127,7 +127,8 @@ async fn imgur_takes_a_client_id_or_a_token() {
     assert_eq!(request.header("authorization"), Some("Client-ID c1"));
     assert_eq!(parts(&request), [field("type", "file"), file("image", &image)]);
     let (thumb, direct) = (Some("https://i.imgur.com/AbCl.png"), Some("https://i.imgur.com/AbC.png"));
-    assert_eq!(got, links("https://imgur.com/AbC", thumb, direct, None));
+    let expected = Links { delete_token: Some("d".into()), ..links("https://imgur.com/AbC", thumb, direct, None) };
+    assert_eq!(got, expected);
     let (request, ..) = exchange("imgur", &[("token", "t1"), ("album", "a1")], body).await;
     assert_eq!(request.header("authorization"), Some("Bearer t1"));
     assert_eq!(parts(&request)[1], field("album", "a1"));

@@ -34,7 +34,12 @@ pub(crate) enum Reply {
     EarlyAndReads(String),
     /// Reads slowly: so many bytes each second, then answers.
     Slow(usize, String),
+    /// Reads the request and answers with what this says about it.
+    Ask(Handler),
 }
+
+/// What a site with a memory answers: the text of a whole answer.
+pub(crate) type Handler = Arc<dyn Fn(&Request) -> String + Send + Sync>;
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -176,8 +181,13 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
     }
     let pace = if let Reply::Slow(pace, _) = reply { Some(pace) } else { None };
     body(stream, buffer, &mut request, pace).await?;
+    let asked = if let Reply::Ask(handler) = &reply { Some(handler(&request)) } else { None };
     seen.lock().unwrap().requests.push(request);
     match reply {
+        Reply::Ask(_) => {
+            stream.write_all(asked.unwrap_or_default().as_bytes()).await.ok()?;
+            Some(())
+        }
         Reply::Answer(answer) | Reply::Slow(_, answer) => {
             stream.write_all(answer.as_bytes()).await.ok()?;
             Some(())
@@ -274,7 +284,7 @@ pub(crate) fn text(status: &str, headers: &str, body: &str) -> String {
 }
 
 /// One part of a multipart body.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) disposition: String,
     pub(crate) content_type: Option<String>,

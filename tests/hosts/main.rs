@@ -8,8 +8,10 @@ mod misbehaviour;
 mod problems;
 mod retries;
 mod silence;
+mod site;
 mod stores;
 mod sxcu;
+mod vipr;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -130,4 +132,10 @@ impl Image {
     async fn send(&self, host: &Arc<dyn Host>) -> Result<Links, Failure> {
         host.upload(&self.upload).await
     }
+}
+
+/// None of the secrets that a test planted is in what a failure says.
+fn no_canary(failure: &Failure) {
+    let told = format!("{failure:?}");
+    assert!(!told.contains("CANARY"), "{told}");
 }

@@ -70,7 +70,22 @@ fn plain_http_needs_loopback_or_permission() {
 fn every_built_in_recipe_is_listed_and_valid() {
     let listed = recipes(None);
     let names: Vec<&str> = listed.iter().map(|listed| listed.name.as_str()).collect();
-    assert_eq!(names, ["catbox", "chevereto", "freeimage", "imgbb", "imgur", "litterbox", "pixhost", "s3", "webdav"]);
+    let expected = [
+        "catbox",
+        "chevereto",
+        "freeimage",
+        "imagebam",
+        "imgbb",
+        "imgur",
+        "imx",
+        "litterbox",
+        "pixhost",
+        "s3",
+        "turboimagehost",
+        "vipr",
+        "webdav",
+    ];
+    assert_eq!(names, expected);
     for listed in listed {
         let recipe = listed.recipe.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((recipe.name.as_str(), listed.origin), (listed.name.as_str(), Origin::BuiltIn));

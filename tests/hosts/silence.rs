@@ -1,6 +1,8 @@
 //! R13, a thousand times: servers that hang in every way there is. The attempt ends at its deadline, and nothing is left of
 //! it: no task, no descriptor, no thread, no open connection. In real time, with short limits.
 
+#![expect(clippy::disallowed_methods, reason = "a server of its own, and attempts side by side")]
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -136,9 +138,11 @@ async fn serve(hang: Hang, mut stream: TcpStream) -> io::Result<()> {
             let (mut reader, mut writer) = stream.split();
             let answer = async {
                 writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"name\":\"").await?;
-                while hang == Hang::EndlessBody {
-                    writer.write_all(&[b'x'; 512]).await?;
-                    sleep(Duration::from_millis(5)).await;
+                if hang == Hang::EndlessBody {
+                    loop {
+                        writer.write_all(&[b'x'; 512]).await?;
+                        sleep(Duration::from_millis(5)).await;
+                    }
                 }
                 std::future::pending::<io::Result<()>>().await
             };

@@ -1,5 +1,6 @@
 //! Extractors: how a value is found in an answer. Compiled once, when the recipe is read.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use regex::Regex;
@@ -9,6 +10,8 @@ use serde_json::Value;
 use serde_json_path::JsonPath;
 
 use super::Template;
+use super::form;
+use super::pick::pick;
 use super::template::Scope;
 
 /// A complete answer.
@@ -20,8 +23,12 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, decompressed; bytes that are not UTF-8 are replaced.
     pub body: String,
-    /// The URL that gave it, after redirects; empty if nobody asked for it.
+    /// Where it came from, redirects followed.
     pub url: String,
+    /// The cookies of the session after it.
+    pub cookies: BTreeMap<String, String>,
+    /// What the file, or the gallery, that it is about may be called in it.
+    pub names: Vec<String>,
     json: OnceLock<Option<Value>>,
 }
 
@@ -30,6 +37,11 @@ impl Answer {
     #[must_use]
     pub fn new(status: u16, headers: HeaderMap, body: &[u8]) -> Self {
         Self { status, headers, body: String::from_utf8_lossy(body).into_owned(), ..Self::default() }
+    }
+
+    /// The fields of the first form that `ways` find in the body.
+    pub(in crate::host) fn form(&self, ways: &[Selector]) -> Vec<(String, String)> {
+        form::fields(&self.body, ways)
     }
 
     /// The body as JSON, if it is JSON. Parsed once.
@@ -55,6 +67,20 @@ pub enum Extractor {
         /// The attribute; `None` for the text.
         attribute: Option<String>,
     },
+    /// `cookie:NAME`
+    Cookie(String),
+    /// `url:RE`: as `regex`, in the address of the answer.
+    Url(Regex),
+    /// `match:RE`: of all matches in the body the one that carries the name of the file or gallery, or the only one.
+    /// `named:RE`: never one that does not carry the name.
+    Match {
+        /// What is looked for.
+        regex: Regex,
+        /// Whether the name must be there.
+        strict: bool,
+    },
+    /// `A >> B`: B finds its value in the value of A.
+    Within(Box<Self>, Box<Self>),
     /// `body:`: all of it.
     Body,
     /// A template of another language, which reads the answer.
@@ -65,7 +91,9 @@ pub enum Extractor {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExtractorError {
     /// Unknown kind.
-    #[error("`{0}` is no extractor; write json:PATH, regex:RE, header:NAME, css:SELECTOR or body:")]
+    #[error(
+        "`{0}` is no extractor; write json:PATH, regex:RE, header:NAME, css:SELECTOR, match:RE, named:RE, cookie:NAME, url:RE or body:"
+    )]
     Kind(String),
     /// The part after the colon does not parse.
     #[error("`{text}`: {reason}")]
@@ -84,6 +112,10 @@ impl Extractor {
     /// [`ExtractorError`]
     pub fn new(text: &str) -> Result<Self, ExtractorError> {
         let invalid = |reason: String| ExtractorError::Invalid { text: text.to_owned(), reason };
+        if let Some((outer, inner)) = text.split_once(" >> ") {
+            return Ok(Self::Within(Box::new(Self::new(outer.trim())?), Box::new(Self::new(inner.trim())?)));
+        }
+        let regex = |argument: &str| Regex::new(argument).map_err(|error| invalid(error.to_string()));
         let (kind, argument) = text.split_once(':').ok_or_else(|| ExtractorError::Kind(text.to_owned()))?;
         match kind {
             "json" => {
@@ -95,7 +127,11 @@ impl Extractor {
                 };
                 JsonPath::parse(&path).map(Self::Json).map_err(|error| invalid(error.to_string()))
             }
-            "regex" => Regex::new(argument).map(Self::Regex).map_err(|error| invalid(error.to_string())),
+            "regex" => regex(argument).map(Self::Regex),
+            "url" => regex(argument).map(Self::Url),
+            "match" | "named" => Ok(Self::Match { regex: regex(argument)?, strict: kind == "named" }),
+            "cookie" if argument.is_empty() => Err(invalid("a cookie's name is missing".into())),
+            "cookie" => Ok(Self::Cookie(argument.to_owned())),
             "header" => argument.parse().map(Self::Header).map_err(|_| invalid("that is no header name".into())),
             "css" => {
                 let (selector, attribute) = split_attribute(argument);
@@ -113,10 +149,16 @@ impl Extractor {
     pub fn find(&self, answer: &Answer) -> Option<String> {
         let found = match self {
             Self::Json(path) => scalar(path.query(answer.json()?).first()?),
-            Self::Regex(regex) => {
-                let captures = regex.captures(&answer.body)?;
-                captures.get(1).or_else(|| captures.get(0)).map(|found| found.as_str().to_owned())
-            }
+            Self::Regex(regex) => first_match(regex, &answer.body),
+            Self::Url(regex) => first_match(regex, &answer.url),
+            Self::Match { regex, strict } => pick(regex, &answer.body, &answer.names, *strict),
+            Self::Cookie(name) => answer.cookies.get(name).cloned(),
+            Self::Within(outer, inner) => inner.find(&Answer {
+                body: outer.find(answer)?,
+                names: answer.names.clone(),
+                url: answer.url.clone(),
+                ..Answer::default()
+            }),
             Self::Header(name) => {
                 answer.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
             }
@@ -131,8 +173,17 @@ impl Extractor {
     /// Whether it needs a JSON body.
     #[must_use]
     pub fn reads_json(&self) -> bool {
-        matches!(self, Self::Json(_))
+        match self {
+            Self::Json(_) => true,
+            Self::Within(outer, _) => outer.reads_json(),
+            _ => false,
+        }
     }
+}
+
+fn first_match(regex: &Regex, text: &str) -> Option<String> {
+    let captures = regex.captures(text)?;
+    captures.get(1).or_else(|| captures.get(0)).map(|found| found.as_str().to_owned())
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -169,7 +220,12 @@ mod tests {
     fn answer(body: &str) -> Answer {
         let mut headers = HeaderMap::new();
         headers.insert("x-link", "https://h.example/1".parse().expect("a value"));
-        Answer::new(200, headers, body.as_bytes())
+        Answer {
+            url: "https://h.example/edit?id=g7".into(),
+            cookies: [("sid".to_owned(), "c1".to_owned())].into(),
+            names: vec!["a.png".into()],
+            ..Answer::new(200, headers, body.as_bytes())
+        }
     }
 
     fn find(extractor: &str, body: &str) -> Option<String> {
@@ -197,6 +253,14 @@ mod tests {
             ("css:p", page, None),
             ("body:", "  https://h.example/1\n", Some("https://h.example/1")),
             ("body:", " \n", None),
+            ("css:a.x[href] >> regex:w.r", page, Some("wor")),
+            ("css:p >> body:", page, None),
+            ("cookie:sid", "", Some("c1")),
+            ("cookie:none", "", None),
+            (r"url:[?&]id=(\w+)", "", Some("g7")),
+            (r"match:\w+\.png", "b.png a.png", Some("a.png")),
+            (r"match:\w+\.gif", "b.gif", Some("b.gif")),
+            (r"named:\w+\.gif", "b.gif", None),
         ];
         for (extractor, body, expected) in table {
             assert_eq!(find(extractor, body).as_deref(), expected, "{extractor}");
@@ -205,9 +269,21 @@ mod tests {
 
     #[test]
     fn what_is_no_extractor_is_refused_with_its_text() {
-        for text in ["nope", "xml:a", "json:", "json:a[", "regex:(", "css:[[", "header:a b", "body:x"] {
+        for text in [
+            "nope",
+            "xml:a",
+            "json:",
+            "json:a[",
+            "regex:(",
+            "css:[[",
+            "header:a b",
+            "body:x",
+            "cookie:",
+            "match:(",
+            "css:a >> nope",
+        ] {
             let error = Extractor::new(text).expect_err(text).to_string();
-            assert!(error.contains(text), "{error}");
+            assert!(error.contains(text.rsplit(" >> ").next().unwrap_or(text)), "{error}");
         }
     }
 }

@@ -8,15 +8,19 @@ use super::{Recipe, RecipeError, parse};
 use crate::host::sxcu::Sxcu;
 
 /// The built-in recipes: name and text.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 13] = [
     ("catbox", include_str!("../../../config/hosts/catbox.toml")),
     ("chevereto", include_str!("../../../config/hosts/chevereto.toml")),
     ("freeimage", include_str!("../../../config/hosts/freeimage.toml")),
+    ("imagebam", include_str!("../../../config/hosts/imagebam.toml")),
     ("imgbb", include_str!("../../../config/hosts/imgbb.toml")),
     ("imgur", include_str!("../../../config/hosts/imgur.toml")),
+    ("imx", include_str!("../../../config/hosts/imx.toml")),
     ("litterbox", include_str!("../../../config/hosts/litterbox.toml")),
     ("pixhost", include_str!("../../../config/hosts/pixhost.toml")),
     ("s3", include_str!("../../../config/hosts/s3.toml")),
+    ("turboimagehost", include_str!("../../../config/hosts/turboimagehost.toml")),
+    ("vipr", include_str!("../../../config/hosts/vipr.toml")),
     ("webdav", include_str!("../../../config/hosts/webdav.toml")),
 ];
 

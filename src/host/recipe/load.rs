@@ -5,16 +5,20 @@ use std::fmt;
 
 use bytesize::ByteSize;
 use regex::Regex;
-use reqwest::header::HeaderName;
 use serde::Deserialize;
 
+use super::sections::{RawDelete, RawGallery, RawSession};
+use super::steps::{OneOrMore, RawStep};
 use super::template::FILE_VARIABLES;
-use super::{BodySpec, Extractor, Meaning, OptionSpec, Protocol, Recipe, ResultSpec, Step, Template};
+use super::{Extractor, Meaning, OptionSpec, Protocol, Random, Recipe, ResultSpec, Step, Template};
 use crate::host::Limits;
 use crate::job::{ErrorClass, FailureKind, ImageKind};
 
 /// Requests of one recipe: the longest known protocol (login, page, upload, follow-up, result) needs five.
-const STEPS_LIMIT: usize = 16;
+pub(super) const STEPS_LIMIT: usize = 16;
+
+/// The variables of `gallery`.
+pub(super) const GALLERY_VARIABLES: [&str; 4] = ["id", "secret", "url", "name"];
 
 /// A recipe that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +74,18 @@ struct RawRecipe {
     #[serde(default)]
     require_any: Vec<Vec<String>>,
     #[serde(default)]
+    sites: BTreeMap<String, String>,
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    random: BTreeMap<String, String>,
+    cookies: Option<String>,
+    session: Option<RawSession>,
+    #[serde(default)]
     step: Vec<RawStep>,
     result: Option<RawResult>,
+    gallery: Option<RawGallery>,
+    delete: Option<RawDelete>,
     #[serde(default)]
     error: Vec<RawMeaning>,
     #[serde(default)]
@@ -115,56 +129,12 @@ struct RawOption {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawStep {
-    name: String,
-    method: String,
-    url: String,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    #[serde(default)]
-    query: BTreeMap<String, String>,
-    #[serde(default)]
-    body: RawBody,
-    #[serde(default)]
-    fields: Vec<RawField>,
-    #[serde(default)]
-    extract: BTreeMap<String, OneOrMore>,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawBody {
-    #[default]
-    None,
-    Multipart,
-    Form,
-    Json,
-    Raw,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawField {
-    name: String,
-    value: Option<String>,
-    #[serde(default)]
-    file: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawResult {
-    url: String,
-    thumb: Option<String>,
-    image: Option<String>,
+    url: OneOrMore,
+    thumb: Option<OneOrMore>,
+    image: Option<OneOrMore>,
     delete_url: Option<String>,
+    delete_token: Option<String>,
     fake: Option<String>,
 }
 
@@ -192,14 +162,14 @@ enum RawClass {
 
 /// Collects problems while the raw recipe is turned into the checked one.
 #[derive(Default)]
-struct Checks {
-    problems: Vec<String>,
+pub(super) struct Checks {
+    pub(super) problems: Vec<String>,
     /// The variables that templates may use so far.
-    known: BTreeSet<String>,
+    pub(super) known: BTreeSet<String>,
 }
 
 impl Checks {
-    fn problem(&mut self, key: &str, message: impl fmt::Display) {
+    pub(super) fn problem(&mut self, key: &str, message: impl fmt::Display) {
         self.problems.push(format!("{key}: {message}"));
     }
 
@@ -215,9 +185,21 @@ impl Checks {
         for name in raw.require_any.iter().flatten().filter(|name| !options.contains_key(*name)) {
             self.problem("require_any", format!("there is no option `{name}`"));
         }
+        let random = self.random(raw.random);
+        let hosts = self.hosts(raw.hosts);
         self.known.insert("base_url".to_owned());
-        self.known.extend(FILE_VARIABLES.iter().map(|name| format!("file.{name}")));
+        self.known.extend(raw.sites.keys().map(|name| format!("site.{name}")));
         self.known.extend(options.keys().map(|name| format!("option.{name}")));
+        self.known.extend(random.keys().map(|name| format!("random.{name}")));
+        let session = raw.session.and_then(|session| self.session(session, &options));
+        if let Some(session) = &session {
+            let values = session.steps.iter().flat_map(|step| step.extract.keys().map(|name| (&step.name, name)));
+            self.known.extend(values.map(|(step, name)| format!("session.{step}.{name}")));
+        }
+        let shared = self.known.clone();
+        self.known.extend(FILE_VARIABLES.iter().map(|name| format!("file.{name}")));
+        self.known.extend(GALLERY_VARIABLES.iter().map(|name| format!("gallery.{name}")));
+        let cookies = raw.cookies.and_then(|text| self.template("cookies", &text));
         let protocol = match raw.protocol {
             RawProtocol::Steps => Protocol::Steps,
             RawProtocol::S3 => Protocol::S3,
@@ -229,12 +211,11 @@ impl Checks {
         } else if raw.step.is_empty() || raw.step.len() > STEPS_LIMIT {
             self.problem("step", format!("there must be 1 to {STEPS_LIMIT} [[step]] tables"));
         }
-        let steps: Vec<Step> =
-            raw.step.into_iter().enumerate().filter_map(|(i, step)| self.step(&format!("step[{i}]"), step)).collect();
-        if protocol == Protocol::Steps
-            && self.problems.is_empty()
-            && steps.iter().filter(|step| step.sends_file()).count() != 1
-        {
+        let steps = self.steps("step", raw.step, session.is_some());
+        let carriers: Vec<&Step> = steps.iter().filter(|step| step.sends_file()).collect();
+        let alternatives = carriers.len() > 1 && carriers.iter().filter(|step| step.when.is_none()).count() <= 1;
+        let one = carriers.len() == 1 || alternatives;
+        if protocol == Protocol::Steps && self.problems.is_empty() && !one {
             self.problem(
                 "step",
                 "exactly one step must send the file: a `{ name = \"…\", file = true }` field, or body = \"raw\"",
@@ -248,6 +229,14 @@ impl Checks {
             }
             None => Some(ResultSpec::default()),
         };
+        let gallery = raw.gallery.and_then(|gallery| {
+            self.known.clone_from(&shared);
+            self.gallery(gallery, &options, session.is_some())
+        });
+        let delete = raw.delete.and_then(|delete| {
+            self.known.clone_from(&shared);
+            self.delete(delete, &options, session.is_some())
+        });
         let meanings =
             raw.error.into_iter().enumerate().filter_map(|(i, e)| self.meaning(&format!("error[{i}]"), e)).collect();
         let messages = raw.error_message.iter().filter_map(|text| self.extractor("error_message", text)).collect();
@@ -263,8 +252,15 @@ impl Checks {
             options,
             inline: BTreeMap::new(),
             require_any: raw.require_any,
+            addresses: raw.sites,
+            hosts,
+            random,
+            cookies,
+            session,
             steps,
             result: result?,
+            gallery,
+            delete,
             meanings,
             messages,
         })
@@ -356,95 +352,45 @@ impl Checks {
         options
     }
 
-    fn step(&mut self, key: &str, raw: RawStep) -> Option<Step> {
-        let method = match raw.method.as_str() {
-            "GET" => Some(reqwest::Method::GET),
-            "POST" => Some(reqwest::Method::POST),
-            "PUT" => Some(reqwest::Method::PUT),
-            other => {
-                self.problem(&format!("{key}.method"), format!("`{other}` is not GET, POST or PUT"));
-                None
-            }
-        };
-        let url = self.template(&format!("{key}.url"), &raw.url);
-        let mut headers = Vec::new();
-        for (name, value) in &raw.headers {
-            let key = format!("{key}.headers.{name}");
-            // The length and the framing are the engine's.
-            let own = ["content-length", "transfer-encoding", "content-type", "host", "connection"];
-            if name.parse::<HeaderName>().is_err() || own.contains(&name.to_ascii_lowercase().as_str()) {
-                self.problem(&key, "no header that a recipe can set");
-            }
-            headers.extend(self.template(&key, value).map(|value| (name.clone(), value)));
-        }
-        let mut query = Vec::new();
-        for (name, value) in &raw.query {
-            query.extend(self.template(&format!("{key}.query.{name}"), value).map(|value| (name.clone(), value)));
-        }
-        let body = self.body(key, raw.body, raw.fields);
-        let mut extract = BTreeMap::new();
-        for (name, texts) in raw.extract {
-            let key = format!("{key}.extract.{name}");
-            let texts = match texts {
-                OneOrMore::One(text) => vec![text],
-                OneOrMore::More(texts) => texts,
-            };
-            extract.insert(name, texts.iter().filter_map(|text| self.extractor(&key, text)).collect());
-        }
-        if !is_identifier(&raw.name) || extract.keys().any(|name| !is_identifier(name)) {
-            self.problem(key, "names of steps and extracted values must be letters, digits or `_`");
-        }
-        self.known.extend(extract.keys().map(|name| format!("step.{}.{name}", raw.name)));
-        Some(Step {
-            name: raw.name,
-            method: method?,
-            url: url?,
-            headers,
-            query,
-            body: body?,
-            redirects: false,
-            extract,
-        })
-    }
-
-    fn body(&mut self, key: &str, body: RawBody, raw: Vec<RawField>) -> Option<BodySpec> {
-        let key = format!("{key}.fields");
-        if matches!(body, RawBody::None | RawBody::Raw) && !raw.is_empty() {
-            self.problem(&key, "only a body that is \"multipart\", \"form\" or \"json\" has fields");
-        }
-        let (mut fields, mut file) = (Vec::new(), None);
-        for field in raw {
-            let key = format!("{key}.{}", field.name);
-            if field.name.is_empty() || field.name.chars().any(char::is_control) {
-                self.problem(&key, "a field's name must not be empty or contain control characters");
-            }
-            if file.is_some() {
-                self.problem(&key, "the file's field must be the last one");
-            }
-            match (field.value, field.file) {
-                (Some(value), false) => fields.extend(self.template(&key, &value).map(|value| (field.name, value))),
-                (None, true) if body == RawBody::Multipart => file = Some(field.name),
-                (None, true) => self.problem(&key, "only a multipart body can carry the file in a field"),
-                _ => self.problem(&key, "a field has either `value = \"…\"` or `file = true`"),
-            }
-        }
-        Some(match body {
-            RawBody::None => BodySpec::None,
-            RawBody::Multipart => BodySpec::Multipart { fields, file },
-            RawBody::Form => BodySpec::Form(fields),
-            RawBody::Json => BodySpec::Json(fields),
-            RawBody::Raw => BodySpec::Raw,
-        })
-    }
-
     fn result(&mut self, raw: RawResult) -> Option<ResultSpec> {
-        let url = self.template("result.url", &raw.url);
-        let mut optional = |key: &str, text: Option<String>| text.and_then(|text| self.template(key, &text));
-        let thumb = optional("result.thumb", raw.thumb);
-        let image = optional("result.image", raw.image);
-        let delete_url = optional("result.delete_url", raw.delete_url);
+        let url = self.templates("result.url", Some(raw.url));
+        let thumb = self.templates("result.thumb", raw.thumb);
+        let image = self.templates("result.image", raw.image);
+        let delete_url = raw.delete_url.and_then(|text| self.template("result.delete_url", &text));
+        let delete_token = raw.delete_token.and_then(|text| self.template("result.delete_token", &text));
         let fake = self.regex("result.fake", raw.fake.as_deref());
-        Some(ResultSpec { url: url?, thumb, image, delete_url, fake })
+        (!url.is_empty()).then_some(ResultSpec { url, thumb, image, delete_url, delete_token, fake })
+    }
+
+    /// `{ id = "digits:12" }`
+    fn random(&mut self, raw: BTreeMap<String, String>) -> BTreeMap<String, Random> {
+        let mut random = BTreeMap::new();
+        for (name, text) in raw {
+            let key = format!("random.{name}");
+            if !is_identifier(&name) {
+                self.problem(&key, "a name must be letters, digits or `_`");
+            }
+            match Random::new(&text) {
+                Some(kind) => drop(random.insert(name, kind)),
+                None => self.problem(&key, format!("`{text}` is not digits:N, lower:N or alnum:N with N from 1 to 64")),
+            }
+        }
+        random
+    }
+
+    /// Names of hosts, `*.` for all below.
+    fn hosts(&mut self, raw: Vec<String>) -> Vec<String> {
+        for name in &raw {
+            let bare = name.strip_prefix("*.").unwrap_or(name);
+            let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+            if !bare.contains('.') || !bare.chars().all(known) {
+                self.problem(
+                    "hosts",
+                    format!("`{name}` is no name of a host such as \"up.example.org\" or \"*.example.org\""),
+                );
+            }
+        }
+        raw.iter().map(|name| name.to_ascii_lowercase()).collect()
     }
 
     fn meaning(&mut self, key: &str, raw: RawMeaning) -> Option<Meaning> {
@@ -471,15 +417,20 @@ impl Checks {
         Some(Meaning { status: raw.status, text, class, kind, advice: raw.advice, wait })
     }
 
-    fn template(&mut self, key: &str, text: &str) -> Option<Template> {
+    pub(super) fn template(&mut self, key: &str, text: &str) -> Option<Template> {
         Template::new(text, &self.known).map_err(|error| self.problem(key, error)).ok()
     }
 
-    fn extractor(&mut self, key: &str, text: &str) -> Option<Extractor> {
+    pub(super) fn templates(&mut self, key: &str, texts: Option<OneOrMore>) -> Vec<Template> {
+        let texts = texts.map_or_else(Vec::new, OneOrMore::all);
+        texts.iter().filter_map(|text| self.template(key, text)).collect()
+    }
+
+    pub(super) fn extractor(&mut self, key: &str, text: &str) -> Option<Extractor> {
         Extractor::new(text).map_err(|error| self.problem(key, error)).ok()
     }
 
-    fn regex(&mut self, key: &str, text: Option<&str>) -> Option<Regex> {
+    pub(super) fn regex(&mut self, key: &str, text: Option<&str>) -> Option<Regex> {
         Regex::new(text?).map_err(|error| self.problem(key, error)).ok()
     }
 }
@@ -492,6 +443,6 @@ fn is_word(name: &str) -> bool {
 }
 
 /// A name that can stand in a template: `a-b` would be a subtraction.
-fn is_identifier(name: &str) -> bool {
+pub(super) fn is_identifier(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

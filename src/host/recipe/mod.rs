@@ -5,17 +5,26 @@
 //! are single expressions (no loops, no assignments), its regular expressions run in linear time, and the engine sends
 //! nothing outside the site of `base_url`.
 //!
-//! Limits: one file per run of the steps; no logins, sessions or polling yet.
+//! A recipe may also describe a session (a login, tokens, cookies) that all uploads of an account share, how galleries
+//! are made and finished, and how an image is deleted. Steps of all of them are the same kind of [`Step`].
 
 mod draw;
 pub mod extract;
+mod form;
 pub mod library;
 mod load;
+mod pick;
+mod random;
+mod sections;
+mod steps;
 pub mod template;
+mod test;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use regex::Regex;
+use scraper::Selector;
 use secrecy::SecretString;
 
 use crate::host::Limits;
@@ -24,10 +33,12 @@ pub use draw::Draw;
 pub use extract::{Answer, Extractor};
 pub use library::{Listed, Origin};
 pub use load::{RecipeError, parse};
+pub use random::Random;
 pub use template::Template;
+pub use test::Test;
 
 /// The declarative description of a host's protocol.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Recipe {
     /// What `recipe = "NAME"` refers to.
     pub name: String,
@@ -49,12 +60,27 @@ pub struct Recipe {
     pub inline: BTreeMap<String, SecretString>,
     /// Of each group at least one option must be set.
     pub require_any: Vec<Vec<String>>,
+    /// Other addresses of the site by name: `{{ site.NAME }}`. The option `NAME_url` sets one; if only `base_url` is set,
+    /// they are all there.
+    pub addresses: BTreeMap<String, String>,
+    /// Hosts that the site may send us to for an upload, `*.` for all below; only by https.
+    pub hosts: Vec<String>,
+    /// Values made up for each run: `{{ random.NAME }}`.
+    pub random: BTreeMap<String, Random>,
+    /// Uploads for which this comes out the same share their cookies; empty, each has its own. Not those of a session.
+    pub cookies: Option<Template>,
+    /// What uploads share.
+    pub session: Option<SessionSpec>,
     /// Who sends the requests.
     pub protocol: Protocol,
-    /// The requests, in order. Exactly one sends the file; none if the protocol is code.
+    /// The requests, in order. Exactly one of those that are run sends the file; none if the protocol is code.
     pub steps: Vec<Step>,
     /// How the links are made of what the steps extracted.
     pub result: ResultSpec,
+    /// Its galleries.
+    pub gallery: Option<GallerySpec>,
+    /// How an image is deleted.
+    pub delete: Option<DeleteSpec>,
     /// What answers without a usable link mean where the status does not say it; the first that applies counts. They
     /// never turn an answer with a link into a failure: the answer may repeat a title or file name.
     pub meanings: Vec<Meaning>,
@@ -115,14 +141,66 @@ pub struct OptionSpec {
     pub range: Option<(i64, i64)>,
 }
 
-/// One request and what is kept of its answer.
+/// What all uploads of one account share: run once, and again when the site no longer takes it.
 #[derive(Clone, Debug)]
+pub struct SessionSpec {
+    /// The options that say whose it is.
+    pub account: Vec<String>,
+    /// Login and preparation. An answer that they do not expect means that the account was refused.
+    pub steps: Vec<Step>,
+    /// Answers that mean it is over.
+    pub expired: Vec<Test>,
+    /// After this it is made anew in any case.
+    pub max_age: Option<Duration>,
+}
+
+/// How galleries are made.
+#[derive(Clone, Debug)]
+pub struct GallerySpec {
+    /// Options that must be set.
+    pub needs: Vec<String>,
+    /// Characters of the longest name.
+    pub name_max: usize,
+    /// Characters that a name must not have.
+    pub unfit: Option<Regex>,
+    /// Before the first image.
+    pub create: Vec<Step>,
+    /// What came of it.
+    pub created: GalleryParts,
+    /// After the last image.
+    pub finish: Vec<Step>,
+    /// What is known better then.
+    pub finished: GalleryParts,
+}
+
+/// Templates of a gallery: of each the first that comes out with something.
+#[derive(Clone, Debug, Default)]
+pub struct GalleryParts {
+    /// Its id.
+    pub id: Vec<Template>,
+    /// What uploads into it need.
+    pub secret: Vec<Template>,
+    /// Its page.
+    pub url: Vec<Template>,
+}
+
+/// How an image is deleted.
+#[derive(Clone, Debug)]
+pub struct DeleteSpec {
+    /// Options that must be set.
+    pub needs: Vec<String>,
+    /// The requests.
+    pub steps: Vec<Step>,
+}
+
+/// One request and what is kept of its answer.
+#[derive(Clone, Debug, Default)]
 pub struct Step {
-    /// What later templates call it: `{{ step.NAME.VALUE }}`.
+    /// What later templates call it: `{{ step.NAME.VALUE }}`. Alternatives have the same name.
     pub name: String,
     /// The request method.
     pub method: reqwest::Method,
-    /// Where it goes: on the site of `base_url`.
+    /// Where it goes: on the site of `base_url`, of `sites` or of `hosts`.
     pub url: Template,
     /// Request headers; those that come out empty are left out.
     pub headers: Vec<(String, Template)>,
@@ -130,10 +208,33 @@ pub struct Step {
     pub query: Vec<(String, Template)>,
     /// The body.
     pub body: BodySpec,
-    /// Whether redirects are followed: a host that answers with the page of the image.
+    /// The step whose form is sent back before the fields of this one, which replace those of the same name.
+    pub fields_of: Option<String>,
+    /// Whether redirects are followed, even to other sites, which are asked with nothing but a GET: a host that answers
+    /// with the page of the image.
     pub redirects: bool,
     /// Named values of the answer: the first extractor that finds something counts.
     pub extract: BTreeMap<String, Vec<Extractor>>,
+    /// Where the form is that `fields_of` means: the first that has fields.
+    pub form: Vec<Selector>,
+    /// Run only if this comes out with something.
+    pub when: Option<Template>,
+    /// Whether it belongs to the session: has its cookies, and its answer may say that the session is over.
+    pub session: bool,
+    /// Whether redirects are followed, within the sites of the recipe.
+    pub follow: bool,
+    /// Statuses besides 2xx that are a success.
+    pub accept: Vec<u16>,
+    /// One of these must hold, if there are any. One that names the status of the answer makes it a success.
+    pub expect: Vec<Test>,
+    /// None of these may hold.
+    pub refuse: Vec<Test>,
+    /// Extracted values without which the answer is not ready.
+    pub require: Vec<String>,
+    /// Extracted values that are secrets.
+    pub secret: Vec<String>,
+    /// Asked again after each of these pauses until the answer is ready, instead of as often as `[retry]` says.
+    pub poll: Vec<Duration>,
 }
 
 impl Step {
@@ -148,7 +249,7 @@ impl Step {
     pub fn has_content(&self) -> bool {
         match &self.body {
             BodySpec::Multipart { fields, .. } | BodySpec::Form(fields) | BodySpec::Json(fields) => {
-                fields.iter().any(|(_, value)| value.has_content())
+                fields.iter().any(|field| field.value.has_content())
             }
             BodySpec::Text { text, .. } => text.has_content(),
             BodySpec::None | BodySpec::Raw => false,
@@ -162,22 +263,49 @@ impl Step {
     }
 }
 
-/// What a request carries. Text fields that come out empty are left out.
+/// A text field.
 #[derive(Clone, Debug)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Template,
+    /// Sent even if it is empty.
+    pub empty: bool,
+}
+
+impl From<(String, Template)> for Field {
+    fn from((name, value): (String, Template)) -> Self {
+        Self { name, value, empty: false }
+    }
+}
+
+/// The field of the file.
+#[derive(Clone, Debug)]
+pub struct FileField {
+    /// Its name.
+    pub name: String,
+    /// The file's name for this site, if it is not simply its name.
+    pub file_name: Option<Template>,
+}
+
+/// What a request carries. Text fields that come out empty are left out.
+#[derive(Clone, Debug, Default)]
 pub enum BodySpec {
     /// Nothing.
+    #[default]
     None,
     /// `multipart/form-data`: the text fields in order, the file last (some sites read in order).
     Multipart {
-        /// Name and value of each text field.
-        fields: Vec<(String, Template)>,
-        /// The name of the file's field.
-        file: Option<String>,
+        /// The text fields.
+        fields: Vec<Field>,
+        /// The file's field.
+        file: Option<FileField>,
     },
     /// `application/x-www-form-urlencoded`
-    Form(Vec<(String, Template)>),
+    Form(Vec<Field>),
     /// A JSON object of strings.
-    Json(Vec<(String, Template)>),
+    Json(Vec<Field>),
     /// A text that is sent as it is rendered.
     Text {
         /// Its `Content-Type`.
@@ -189,17 +317,19 @@ pub enum BodySpec {
     Raw,
 }
 
-/// Templates of the links. All but `url` may come out empty.
+/// Templates of the links: of each the first that comes out with something. All but `url` may come out empty.
 #[derive(Clone, Debug, Default)]
 pub struct ResultSpec {
     /// The page to link to.
-    pub url: Template,
+    pub url: Vec<Template>,
     /// What to show in its place.
-    pub thumb: Option<Template>,
+    pub thumb: Vec<Template>,
     /// The image file itself.
-    pub image: Option<Template>,
+    pub image: Vec<Template>,
     /// Opening it deletes the image.
     pub delete_url: Option<Template>,
+    /// What the steps of `delete` need.
+    pub delete_token: Option<Template>,
     /// A `url` or `thumb` that matches this was never stored, whatever the status says.
     pub fake: Option<Regex>,
 }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use icu_normalizer::DecomposingNormalizerBorrowed;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Answer, Draw};
 
@@ -21,8 +23,17 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.add_filter("ascii", ascii);
+    environment.add_filter("urlencode", |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
     environment
 });
+
+/// `é` as `e`, and what has no such relative as `_`.
+fn ascii(text: &str) -> String {
+    let apart = DecomposingNormalizerBorrowed::new_nfkd().normalize(text).into_owned();
+    let mark = |c: &char| !matches!(c, '\u{300}'..='\u{36f}');
+    apart.chars().filter(mark).map(|c| if c.is_ascii() { c } else { '_' }).collect()
+}
 
 /// A checked template.
 #[derive(Clone)]
@@ -187,6 +198,9 @@ impl fmt::Debug for Template {
     }
 }
 
+/// What a finished image of a gallery is called in templates.
+pub type ImageValues = BTreeMap<&'static str, String>;
+
 /// The values that templates see. Lives as long as one attempt; holds secrets in the clear, so it has no `Debug`.
 #[derive(Clone, Default)]
 pub struct Scope {
@@ -198,6 +212,18 @@ pub struct Scope {
     pub file: BTreeMap<String, String>,
     /// `{{ step.STEP.NAME }}`
     pub steps: BTreeMap<String, BTreeMap<String, String>>,
+    /// `{{ site.NAME }}`
+    pub sites: BTreeMap<String, String>,
+    /// `{{ session.STEP.NAME }}`
+    pub session: BTreeMap<String, BTreeMap<String, String>>,
+    /// `{{ random.NAME }}`
+    pub random: BTreeMap<String, String>,
+    /// `{{ gallery.NAME }}`, empty texts without one.
+    pub gallery: BTreeMap<&'static str, String>,
+    /// `{{ images|map(attribute='file')|join(' ') }}`
+    pub images: Vec<ImageValues>,
+    /// `{{ uploaded.delete_token }}`
+    pub uploaded: BTreeMap<&'static str, String>,
     /// The moment and the randomness of the attempt.
     pub draw: Draw,
     /// The file as base64, for recipes that send it inside of a text.
@@ -211,6 +237,12 @@ impl Scope {
             option => self.options.clone(),
             file => self.file.clone(),
             step => self.steps.clone(),
+            site => self.sites.clone(),
+            session => self.session.clone(),
+            random => self.random.clone(),
+            gallery => self.gallery.clone(),
+            images => self.images.clone(),
+            uploaded => self.uploaded.clone(),
         }
     }
 }
@@ -238,6 +270,7 @@ mod tests {
     #[test]
     fn expressions_are_replaced_and_nothing_is_escaped() {
         assert_eq!(render("{{ base_url }}/a?b&c").as_deref(), Ok("https://h.example/a?b&c"));
+        assert_eq!(render("{{ 'Crème ß 日.png'|ascii }}").as_deref(), Ok("Creme _ _.png"));
         assert_eq!(render("{{ 'T ' ~ option.token if option.token else 'C ' ~ option.id }}").as_deref(), Ok("C x"));
     }
 

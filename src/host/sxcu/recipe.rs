@@ -9,7 +9,7 @@ use super::secrets::is_secret_name;
 use super::site::sites;
 use super::syntax::{Call, Encoding, Function, Piece, Text};
 use crate::host::Limits;
-use crate::host::recipe::{BodySpec, Extractor, OptionSpec, Protocol, Recipe, ResultSpec, Step, Template};
+use crate::host::recipe::{BodySpec, Extractor, Field, FileField, OptionSpec, Recipe, ResultSpec, Step, Template};
 
 /// The largest file that is sent inside of a text: it is held in memory, a third larger.
 const INSIDE_TEXT_LIMIT: u64 = 16 << 20;
@@ -36,20 +36,18 @@ pub(super) fn recipe(sxcu: &Sxcu, name: &str, answers: &BTreeMap<String, String>
         method: sxcu.item.method.unwrap_or("POST").parse().unwrap_or(reqwest::Method::POST),
         url: address(texts.url.clone(), query(&texts.parameters), home.clone()),
         headers: values("Headers", &texts.headers),
-        query: Vec::new(),
         body,
         redirects: true,
-        extract: BTreeMap::new(),
+        ..Step::default()
     };
     step.headers.retain(|(name, _)| !name.is_empty());
     let whole = || Text(vec![Piece::Call(Call { function: Function::Response, params: Vec::new() })]);
     let optional = |key, text: &Text| (!text.0.is_empty()).then(|| link(key, text.clone()));
     let result = ResultSpec {
-        url: link("URL", if texts.link.0.is_empty() { whole() } else { texts.link.clone() }),
-        thumb: optional("ThumbnailURL", &texts.thumbnail),
-        image: None,
+        url: vec![link("URL", if texts.link.0.is_empty() { whole() } else { texts.link.clone() })],
+        thumb: optional("ThumbnailURL", &texts.thumbnail).into_iter().collect(),
         delete_url: optional("DeletionURL", &texts.deletion),
-        fake: None,
+        ..ResultSpec::default()
     };
     let error = (!texts.error.0.is_empty()).then(|| Extractor::Template(value("ErrorMessage", texts.error.clone())));
     let inside_text = step.has_content();
@@ -59,16 +57,13 @@ pub(super) fn recipe(sxcu: &Sxcu, name: &str, answers: &BTreeMap<String, String>
         site: home.clone().unwrap_or_else(|| "-".to_owned()),
         base_url: home,
         sites,
-        protocol: Protocol::Steps,
-        max_parallel: None,
         limits: Limits { max_bytes: inside_text.then_some(INSIDE_TEXT_LIMIT), ..Limits::default() },
         options,
         inline: sxcu.secrets.clone(),
-        require_any: Vec::new(),
         steps: vec![step],
         result,
-        meanings: Vec::new(),
         messages: error.into_iter().collect(),
+        ..Recipe::default()
     })
 }
 
@@ -77,8 +72,10 @@ fn body(sxcu: &Sxcu) -> BodySpec {
     match sxcu.item.body.unwrap_or(Body::None) {
         Body::None => BodySpec::None,
         Body::Multipart => BodySpec::Multipart {
-            fields: values("Arguments", &texts.arguments),
-            file: Some(sxcu.item.file_form_name.clone()).filter(|name| !name.is_empty()),
+            fields: values("Arguments", &texts.arguments).into_iter().map(Field::from).collect(),
+            file: Some(sxcu.item.file_form_name.clone())
+                .filter(|name| !name.is_empty())
+                .map(|name| FileField { name, file_name: None }),
         },
         Body::Binary => BodySpec::Raw,
         Body::Form => BodySpec::Text {

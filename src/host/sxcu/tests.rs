@@ -307,7 +307,7 @@ fn sxcu_7_links() {
     let link = |fields: &str, body: &str| {
         let text =
             format!(r#"{{ "Version": "17.0.0", "RequestURL": "https://h.example/", "Body": "Binary", {fields} }}"#);
-        recipe(&text).result.url.render_after(&scope("a b.png"), Some(&answer(body)))
+        recipe(&text).result.url[0].render_after(&scope("a b.png"), Some(&answer(body)))
     };
     let table = [
         (r#""Name": "x""#, " https://h.example/1\n", "https://h.example/1"),
@@ -407,9 +407,9 @@ fn sxcu_9_the_examples_round_trip() {
         assert_eq!(second.written(), written);
     }
     let page = "<input id=\"direct\" value=\"https://h/1\"><img src=\"https://h/1_t.png\">";
-    let second = recipe(files[1]).result.thumb.expect("a thumbnail");
+    let second = recipe(files[1]).result.thumb.remove(0);
     assert_eq!(second.render_after(&scope("x"), Some(&answer(page))).as_deref(), Ok("https://h/1_t.png"));
-    let third = recipe(files[2]).result.url;
+    let third = recipe(files[2]).result.url.remove(0);
     assert_eq!(
         third.render_after(&scope("x"), Some(&answer("abc\ndef\n"))).as_deref(),
         Ok("https://h.example/f.php?h=abc&p=1")

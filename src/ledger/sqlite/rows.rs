@@ -281,6 +281,22 @@ pub(super) fn any_between(conn: &Connection, from: &Path, to: &Path) -> Result<b
         .query_row([bytes(from), bytes(to)], |row| row.get(0))
 }
 
+pub(super) fn between(conn: &Connection, from: &Path, to: &Path, limit: usize) -> Result<Vec<Job>> {
+    let which = "path > ?1 AND path < ?2 ORDER BY path, id LIMIT ?3";
+    many(conn, which, params![bytes(from), bytes(to), count(limit)])
+}
+
+/// The job that brought `content` to the first of `hosts` that has it.
+pub(super) fn known(conn: &Connection, content: ContentHash, hosts: &[String]) -> Result<Option<Job>> {
+    for host in hosts {
+        let which = "linkable = 1 AND host = ?1 AND hash = ?2 ORDER BY id LIMIT 1";
+        if let Some(job) = one(conn, which, params![host, content.0])? {
+            return Ok(Some(job));
+        }
+    }
+    Ok(None)
+}
+
 pub(super) fn pauses(conn: &Connection) -> Result<Vec<HostPause>> {
     let mut statement = conn.prepare_cached("SELECT host, until, since, reason FROM pause ORDER BY host")?;
     let rows = statement.query_map([], |row| {
