@@ -90,6 +90,13 @@ impl Flow {
         }
     }
 
+    /// Takes over the limits of `other`; what this host has shown so far stays.
+    pub fn limit_like(&mut self, other: &Self) {
+        self.window.limit(other.window.ceiling());
+        self.budget.limit_like(&other.budget);
+        self.circuit.limit_like(&other.circuit);
+    }
+
     /// How many attempts may run at once now.
     #[must_use]
     pub fn window(&self) -> usize {

@@ -338,6 +338,32 @@ impl Scheduler {
         f64::from(u16::try_from(self.random >> 48).unwrap_or(u16::MAX)) / f64::from(u16::MAX)
     }
 
+    /// One more host.
+    pub fn add_host(&mut self, flow: Flow) -> HostId {
+        self.lanes.push(Lane { flow, held: false, ready: VecDeque::new(), in_window: 0, late: 0 });
+        HostId(self.lanes.len() - 1)
+    }
+
+    /// Another size of the pool. Attempts in flight keep the workers they have; surplus ones go when they are free.
+    pub fn resize(&mut self, scale: Scale, queue_warn: usize) {
+        self.queue_warn = queue_warn.max(1);
+        if self.scale.follow(scale) {
+            self.free = (1..=self.scale.workers()).collect();
+            let busy = self.attempts.values().filter_map(|attempt| match attempt.standing {
+                Standing::Active { worker } => Some(worker),
+                Standing::Parked | Standing::Late => None,
+            });
+            for worker in busy {
+                self.free.remove(&worker);
+            }
+        }
+    }
+
+    /// Other limits of a host; what it has shown so far stays.
+    pub fn limit(&mut self, host: HostId, flow: &Flow) {
+        self.lane(host).flow.limit_like(flow);
+    }
+
     /// Takes in what happened and says what to do.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Command> {
         let mut commands = Vec::new();

@@ -118,6 +118,17 @@ impl Budget {
         }
     }
 
+    /// Takes over the limits of `other`; what was begun stays.
+    pub fn limit_like(&mut self, other: &Self) {
+        if self.rate.as_ref().map(|rate| rate.rate) != other.rate.as_ref().map(|rate| rate.rate) {
+            self.rate.clone_from(&other.rate);
+        }
+        match (&mut self.quota, &other.quota) {
+            (Some(ours), Some(theirs)) => ours.quota = theirs.quota,
+            (ours, theirs) => ours.clone_from(theirs),
+        }
+    }
+
     /// When one more upload may begin: `now` or later.
     #[must_use]
     pub fn open_at(&self, now: Instant) -> Instant {

@@ -286,9 +286,9 @@ impl Circuit {
         }
     }
 
-    /// Other rules from now on.
-    pub fn follow(&mut self, rules: Rules) {
-        self.rules = rules;
+    /// Takes over the rules of `other`; the state stays.
+    pub fn limit_like(&mut self, other: &Self) {
+        self.rules = other.rules;
     }
 }
 

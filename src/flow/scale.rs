@@ -15,6 +15,8 @@ const SHRINK_AFTER: Duration = Duration::from_secs(30);
 pub struct Scale {
     min: usize,
     max: usize,
+    /// How many there were at first.
+    start: usize,
     workers: usize,
     /// Since when all are busy and somebody waits who could start.
     short_since: Option<Instant>,
@@ -27,7 +29,23 @@ impl Scale {
     #[must_use]
     pub fn new(min: usize, workers: usize, max: usize) -> Self {
         let workers = workers.max(1);
-        Self { min: min.clamp(1, workers), max: max.max(workers), workers, short_since: None, idle_since: None }
+        Self {
+            min: min.clamp(1, workers),
+            max: max.max(workers),
+            start: workers,
+            workers,
+            short_since: None,
+            idle_since: None,
+        }
+    }
+
+    /// Takes over what `other` was made with. Tells whether that is something else.
+    pub fn follow(&mut self, other: Self) -> bool {
+        let is_other = (self.min, self.start, self.max) != (other.min, other.start, other.max);
+        if is_other {
+            *self = other;
+        }
+        is_other
     }
 
     /// How many there are.

@@ -161,10 +161,15 @@ impl Window {
     }
 
     /// Another ceiling from now on.
-    pub fn limit(&mut self, now: Instant, ceiling: usize) {
+    pub fn limit(&mut self, ceiling: usize) {
+        if self.ceiling == ceiling.max(1) {
+            return;
+        }
         self.ceiling = ceiling.max(1);
         self.wall = self.ceiling + 1;
-        self.resize(now, self.size.min(self.ceiling));
+        self.size = self.size.min(self.ceiling);
+        self.round = Round::default();
+        (self.best, self.trial) = (None, Trial::None);
     }
 
     /// Slow start from one: the host comes back from a rest.

@@ -28,7 +28,7 @@ pub(super) const ANSWER_LIMIT: usize = 1 << 20;
 const HEADERS_LIMIT: usize = 100;
 
 /// Who we are: some hosts hang up on clients that do not say.
-const AGENT: &str = concat!("pixchute/", env!("CARGO_PKG_VERSION"), " (drop folder image uploader)");
+pub(super) const AGENT: &str = concat!("pixchute/", env!("CARGO_PKG_VERSION"), " (drop folder image uploader)");
 
 /// The most sites that a recipe has connections of our own to; any more go another way.
 const SITES_LIMIT: usize = 16;

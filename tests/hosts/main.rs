@@ -4,13 +4,18 @@
 
 mod contracts;
 mod fake;
+mod galleries;
+mod imagebam;
+mod imx;
 mod misbehaviour;
+mod previews;
 mod problems;
 mod retries;
 mod silence;
 mod site;
 mod stores;
 mod sxcu;
+mod turbo;
 mod vipr;
 
 use std::collections::BTreeMap;
