@@ -14,7 +14,7 @@ use super::problem::{Problem, escaped, shown_path};
 use super::secret::{Setting, resolve};
 use super::section::{Section, Value};
 use super::value::rate;
-use super::{HostConfig, Rate, Thumbnail};
+use super::{HostConfig, Rate, Thumbnail, flow};
 
 /// What stands before the path of a ShareX custom uploader.
 const SXCU: &str = "sxcu:";
@@ -90,7 +90,7 @@ fn read_one<'t>(
     ];
     set(&mut host.thumbnail, section.choice("thumbnail", &thumbnails));
     set(&mut host.fix_extension, section.flag("fix_extension"));
-    section.later("quota", "");
+    host.flow = flow::read_host(&mut section);
     for (key, key_span, value) in section.rest() {
         if let (PROMPT, Some(answers)) = (key, value.get_ref().as_table()) {
             for (title, answer) in answers {

@@ -52,6 +52,13 @@ pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<Str
     if problems.is_empty() { Ok(hosts) } else { Err(problems) }
 }
 
+/// Whether the recipe of `host` is the user's own, which may say something else at the next look.
+#[must_use]
+pub fn is_own_recipe(config: &Config, host: &HostConfig) -> bool {
+    host.recipe != LOCAL && !library::recipes(None).iter().any(|listed| listed.name == host.recipe)
+        || recipe_folder(config).is_some_and(|folder| folder.join(format!("{}.toml", host.recipe)).exists())
+}
+
 /// Where the user's own recipes lie: `hosts/` beside the configuration file, or in the platform's configuration folder.
 #[must_use]
 pub fn recipe_folder(config: &Config) -> Option<PathBuf> {
@@ -163,9 +170,9 @@ fn build_recipe(
         options,
         redactor,
         client,
-        request_timeout: config.pool.request_timeout,
-        stall_timeout: config.pool.stall_timeout,
+        times: http::Times::new(&config.pool, &host.flow),
         retry: config.retry.clone(),
+        flow: host.flow.clone(),
         clock: Clock::System,
         jars: Mutex::default(),
     }))
