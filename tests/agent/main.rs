@@ -10,6 +10,7 @@ mod files;
 mod hangs;
 mod links;
 mod live;
+mod outages;
 mod outcomes;
 mod private;
 mod reload;
