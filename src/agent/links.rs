@@ -5,7 +5,7 @@
 //! reads the folder's manifests. At the start all lists are looked through, so that a crash between a manifest line and its
 //! link file costs nothing; at the end what is left is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::{FolderId, Shared};
+use super::undo::removed;
 use crate::config::Config;
 use crate::record::Record;
 use crate::render::Formats;
@@ -161,9 +162,14 @@ impl Keeper {
     async fn write(&mut self) -> Duration {
         let began = Instant::now();
         let formats = self.formats();
+        let removed = removed(&*self.shared.ledger).await.unwrap_or_else(|error| {
+            trouble("which images were deleted cannot be read", &error);
+            HashSet::new()
+        });
+        let facts = Arc::new(Facts { removed, ..Facts::default() });
         for (folder, lists) in self.shared.links.take() {
             let Some(files) = LinkFiles::of(&self.shared.folder(folder), &formats) else { continue };
-            let (facts, now, these) = (Facts::default(), self.shared.clock.now(), lists.clone());
+            let (facts, now, these) = (Arc::clone(&facts), self.shared.clock.now(), lists.clone());
             let written = tokio::task::spawn_blocking(move || match &these {
                 Lists::All => files.write_all(&facts, now),
                 Lists::These(groups) => files.write(groups, &facts, now),

@@ -26,6 +26,7 @@ mod shared;
 mod status;
 mod steer;
 mod targets;
+pub mod undo;
 mod verdict;
 
 use std::collections::BTreeMap;

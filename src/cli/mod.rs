@@ -2,6 +2,7 @@
 
 mod check;
 mod exit;
+mod find;
 mod host;
 mod out;
 mod retry;
@@ -10,6 +11,7 @@ mod status;
 mod steer;
 mod tail;
 mod template;
+mod undo;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -59,6 +61,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Show the latest outcomes of all folders
     Tail(tail::TailArgs),
+    /// Search what was uploaded
+    Find(find::FindArgs),
+    /// Delete on the host what was uploaded
+    Undo(undo::UndoArgs),
     /// Try resting or failed files again now
     Retry(retry::RetryArgs),
     /// Give files up: those that wait, rest or are being uploaded go to failed/
@@ -99,6 +105,8 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
         Command::Check => check::run(file, out),
         Command::Status(args) => status::run(&args, &client(file)?, out),
         Command::Tail(args) => tail::run(&args, file, out),
+        Command::Find(args) => find::run(&args, file, out),
+        Command::Undo(args) => undo::run(&args, file, out),
         Command::Retry(args) => retry::run(&args, &client(file)?, out),
         Command::Cancel(args) => steer::cancel(&args, &client(file)?, out),
         Command::Pause(args) => steer::pause(&args, &client(file)?, out),

@@ -14,3 +14,4 @@ mod outcomes;
 mod rests;
 mod several;
 mod steering;
+mod undo;
