@@ -48,6 +48,8 @@ struct Noted {
     lists: BTreeMap<FolderId, Lists>,
     /// The first and the last change that was not written yet.
     changed: Option<(Instant, Instant)>,
+    /// Folders or templates are configured otherwise: every list is to be looked through.
+    all: bool,
 }
 
 /// What the recorder has noted and the task has not written.
@@ -61,6 +63,16 @@ impl Changes {
     /// The list of this record has changed. Cheap, and waits for nobody.
     pub(super) fn note(&self, folder: FolderId, record: &Record) {
         self.note_list(folder, LinkFiles::group_of(record));
+    }
+
+    /// Folders or templates are configured otherwise.
+    pub(super) fn look_through(&self) {
+        let mut noted = self.lock();
+        let now = Instant::now();
+        noted.changed = Some((now, now));
+        noted.all = true;
+        drop(noted);
+        self.wake.notify_one();
     }
 
     fn note_list(&self, folder: FolderId, group: Group) {
@@ -89,8 +101,18 @@ impl Changes {
         noted.lists.insert(folder, both);
     }
 
+    /// Whether everything is to be looked through; asked once.
+    fn take_all(&self) -> bool {
+        std::mem::take(&mut self.lock().all)
+    }
+
     fn take(&self) -> BTreeMap<FolderId, Lists> {
-        std::mem::take(&mut *self.lock()).lists
+        let mut noted = self.lock();
+        // Unless something else has come since it was asked for.
+        if !noted.all {
+            noted.changed = None;
+        }
+        std::mem::take(&mut noted.lists)
     }
 
     /// When what was noted is to be written, were it for the changes alone.
@@ -138,9 +160,11 @@ struct Keeper {
 impl Keeper {
     /// What can be rendered now. With a new configuration everything is looked through.
     fn formats(&mut self) -> Formats {
+        let told = self.shared.links.take_all();
         let config = self.shared.config();
         if let Some((known, formats)) = &self.known
             && Arc::ptr_eq(known, &config)
+            && !told
         {
             return formats.clone();
         }

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::job::JobId;
 pub use model::{AttemptStatus, Status};
-use steer::{CancelWhat, Cancelled, Named, Rescanned, Turn, Turned};
+use steer::{CancelWhat, Cancelled, Named, Reloaded, Rescanned, Turn, Turned};
 use undo::{UndoBody, Undone};
 
 /// How many requests may wait for the agent: each comes from a connection that waits for its answer, and the agent
@@ -51,6 +51,8 @@ pub enum Request {
     Cancel(CancelWhat, oneshot::Sender<Cancelled>),
     /// Pause hosts and folders, or let them go on; no name means everything.
     Turn(Turn, Vec<Named>, oneshot::Sender<Turned>),
+    /// Read the configuration again.
+    Reload(oneshot::Sender<Reloaded>),
 }
 
 /// Which jobs shall be tried again.
