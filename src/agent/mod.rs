@@ -29,6 +29,7 @@ mod status;
 mod steer;
 mod steps;
 mod targets;
+pub mod undo;
 mod verdict;
 mod wiring;
 

@@ -17,4 +17,5 @@ mod reload;
 mod rests;
 mod several;
 mod steering;
+mod undo;
 mod uploaders;
