@@ -14,6 +14,7 @@ mod outcomes;
 mod private;
 mod reload;
 mod rests;
+mod service;
 mod several;
 mod steering;
 mod uploaders;
