@@ -60,6 +60,7 @@ pub(super) fn changing() -> Router<State> {
         .route("/v1/retry", post(retry))
         .route("/v1/folders/rescan", post(rescan))
         .merge(steering::routes())
+        .merge(super::undo::routes())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
