@@ -16,10 +16,12 @@
 
 mod attempt;
 mod cancel;
+mod hooks;
 mod intake;
 mod links;
 mod live;
 mod pool;
+pub mod put;
 mod recorder;
 mod recovery;
 mod reload;
@@ -184,6 +186,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let recording = shared.tracker.spawn(recorder.run(results_in));
     let links_end = CancellationToken::new();
     shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
+    shared.tracker.spawn(hooks::keep(Arc::clone(&shared), links_end.clone()));
     let flows = shared.hosts().iter().map(|(_, slot)| wiring::flow_of(&config, slot)).collect();
     reload::start_tasks(&shared, wired);
     let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows);

@@ -29,6 +29,7 @@ impl Default for Config {
             control_socket: None,
             folders: Vec::new(),
             hosts: BTreeMap::new(),
+            hooks: Vec::new(),
             templates: BTreeMap::new(),
         }
     }

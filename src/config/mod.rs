@@ -12,6 +12,7 @@ mod difference;
 mod draft;
 mod environment;
 mod folder;
+mod hook;
 mod host;
 mod load;
 pub mod paths;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 pub use difference::{Change, alike, difference};
 pub use draft::Draft;
+pub use hook::{Hook, HookAction, OUTCOMES};
 pub use load::{draft, find, for_directories, load, parse};
 pub use problem::{ConfigError, Problem};
 pub use secret::Setting;
@@ -61,6 +63,8 @@ pub struct Config {
     pub control_socket: Option<PathBuf>,
     /// `[[folder]]`
     pub folders: Vec<Folder>,
+    /// `[[hook]]`
+    pub hooks: Vec<Hook>,
     /// `[host.NAME]`, and the hosts that folders name without a table of their own.
     pub hosts: BTreeMap<String, HostConfig>,
     /// `[template.NAME]`

@@ -29,6 +29,7 @@ mod strip;
 pub mod sxcu;
 pub mod thumb;
 mod verdict;
+pub mod webhook;
 
 use std::fmt;
 use std::future::Future;
