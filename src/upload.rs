@@ -12,14 +12,14 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::human;
-use crate::host::{self, Host, NotStripped, Progress, Source, Upload, wire_name};
+use crate::host::{self, Allowance, Host, NotStripped, Progress, Source, Upload, wire_name};
 use crate::job::{ErrorClass, Failure, ImageFacts, Job, Links, Outcome, Phase};
 
 /// What to do about an image that `strip_metadata` keeps from being sent.
 pub const STRIP_ADVICE: &str = "nothing of it was sent, because `strip_metadata` is set for this folder: save it as JPEG, PNG or \
      WebP, or use a folder without that setting";
 
-/// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now. `content` is what inspection read, if
+/// Sends `job`'s file to `host` once. Ends when the time that `limit` allows is over, counted from now. `content` is what inspection read, if
 /// it was kept; then the caller sees to it that the file is still the same afterwards.
 pub async fn attempt(
     host: &dyn Host,
@@ -27,10 +27,12 @@ pub async fn attempt(
     image: ImageFacts,
     content: Option<Bytes>,
     progress: Arc<Progress>,
-    file_timeout: Duration,
+    limit: impl Into<Allowance>,
     strip_metadata: bool,
 ) -> Outcome {
-    let deadline = Instant::now() + file_timeout;
+    let limit: Allowance = limit.into();
+    let (began, file_timeout) = (Instant::now(), limit.base);
+    let deadline = began + file_timeout;
     let opened = match content {
         Some(content) => Source::in_memory(content, wire_name(&job.name), image.kind),
         None => match timeout_at(deadline, open(job, image)).await {
@@ -58,10 +60,10 @@ pub async fn attempt(
         gallery: None,
     };
     let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
-    let result = match timeout_at(deadline, sending).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_panic)) => Err(panicked(&progress)),
-        Err(_) => Err(deadline_passed(&progress, file_timeout)),
+    let result = tokio::select! {
+        biased;
+        result = sending => result.unwrap_or_else(|_panic| Err(panicked(&progress))),
+        () = limit.over(began, &progress) => Err(deadline_passed(&progress, file_timeout)),
     };
     // A file that was written to while it was sent is half old and half new on the host, whatever the host answered; and
     // a file that became shorter made the attempt fail for no fault of the host.

@@ -27,7 +27,7 @@ pub async fn post(address: &SecretString, json: String, limit: Duration, pool: &
     let url = Url::parse(address.expose_secret())
         .map_err(|_| Refused { reason: "the address is no URL".to_owned(), again: false })?;
     let client = http::client(&url, pool).map_err(|error| broken(error.without_url().to_string()))?;
-    let sending = client.post(url).header(CONTENT_TYPE, "application/json").body(json).send();
+    let sending = client.plain().post(url).header(CONTENT_TYPE, "application/json").body(json).send();
     let answer = tokio::time::timeout(limit, sending).await.map_err(|_| broken("no answer in time".to_owned()))?;
     let status = answer.map_err(|error| broken(error.without_url().to_string()))?.status();
     if status.is_success() {

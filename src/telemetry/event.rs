@@ -57,7 +57,13 @@ pub enum Event {
     HostPaused,
     /// Its rest is over.
     HostResumed,
-    /// More attempts may run at once.
+    /// A host fails again and again: it gets nothing for a while.
+    CircuitOpen,
+    /// It gets one file, to see.
+    CircuitHalfOpen,
+    /// It is well again.
+    CircuitClosed,
+    /// More attempts may run at once, or fewer.
     WindowChanged,
     /// A host refuses our key or account.
     AccountError,
@@ -95,7 +101,7 @@ pub struct Entry {
 }
 
 /// The table, in the order of [`Event`].
-pub const TABLE: [Entry; 33] = [
+pub const TABLE: [Entry; 36] = [
     entry(Event::AgentStarted, "agent-started", Level::INFO, "a65ead82d2384adeba4ce3baa4f28038"),
     entry(Event::AgentReady, "agent-ready", Level::INFO, "3c147f9155494add955e505d351b0e90"),
     entry(Event::AgentStopping, "agent-stopping", Level::INFO, "b1b23bb3b67142d8a0e3569b37c6b10e"),
@@ -118,6 +124,9 @@ pub const TABLE: [Entry; 33] = [
     entry(Event::QueueDrained, "queue-drained", Level::INFO, "727addc162db48fcad0d1f22d415ea00"),
     entry(Event::HostPaused, "host-paused", Level::WARN, "5f52b70c5b644edb9b10a8cf4d5dfcfa"),
     entry(Event::HostResumed, "host-resumed", Level::INFO, "bec2352a37d64d98865b8d2c34dc627a"),
+    entry(Event::CircuitOpen, "circuit-open", Level::WARN, "0d5b2f0f8a3c4d0aa4e2b7c6c1f7e9b3"),
+    entry(Event::CircuitHalfOpen, "circuit-half-open", Level::INFO, "4b1e7d92c6f84a5f9d3ab02e58c7f164"),
+    entry(Event::CircuitClosed, "circuit-closed", Level::INFO, "e93c5a7718b24f6d8c40f2d1a6b9037e"),
     entry(Event::WindowChanged, "window-changed", Level::DEBUG, "86c297041f334aa5b366f72e7ebc0785"),
     entry(Event::AccountError, "account-error", Level::ERROR, "b675195c72af4352b2b999d9635895b2"),
     entry(Event::DiskBlocked, "disk-blocked", Level::ERROR, "6c68029347584b06a830d922c00c5857"),
@@ -243,7 +252,10 @@ mod tests {
     #[test]
     fn levels_are_those_of_the_contract() {
         let names = |level| TABLE.iter().filter(|e| e.level == level).map(|e| e.name).collect::<Vec<_>>();
-        assert_eq!(names(Level::WARN), ["folder-absent", "watch-overflow", "queue-filling", "host-paused"]);
+        assert_eq!(
+            names(Level::WARN),
+            ["folder-absent", "watch-overflow", "queue-filling", "host-paused", "circuit-open"]
+        );
         assert_eq!(
             names(Level::ERROR),
             ["job-timeout", "job-failed", "account-error", "disk-blocked", "config-rejected"]
