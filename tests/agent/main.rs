@@ -17,6 +17,7 @@ mod private;
 mod put;
 mod reload;
 mod rests;
+mod service;
 mod several;
 mod steering;
 mod undo;
