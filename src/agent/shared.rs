@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::hooks::Hooks;
 use super::links::Changes;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
@@ -77,6 +78,10 @@ pub(super) enum Note {
     Scanned(FolderId),
     /// Somebody wants to know whether everything is done (`--once`).
     Checkpoint,
+    /// Is the pool alive? It answers with how the agent is.
+    Pulse(oneshot::Sender<String>),
+    /// A test wants the pool to stand still.
+    Freeze,
     /// Marks of pauses were read: hosts that were not configured for a while may have one.
     Restored,
     /// The configuration was read again.
@@ -240,6 +245,9 @@ pub(super) struct FolderSlot {
     /// Since when the user has it paused.
     pub(super) held: watch::Sender<Option<WallTime>>,
     pub(super) last: Last,
+    /// The number of the round in which its task is asked for a sign of life, and the last one it answered.
+    pub(super) asked: watch::Sender<u64>,
+    pub(super) beat: watch::Sender<u64>,
 }
 
 /// What of a drop folder changes with the configuration.
@@ -267,6 +275,8 @@ impl FolderSlot {
             blocked: watch::Sender::new(None),
             held: watch::Sender::new(None),
             last: Last::default(),
+            asked: watch::Sender::new(0),
+            beat: watch::Sender::new(0),
         }
     }
 
@@ -347,6 +357,7 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// Lists whose link files are out of date.
     pub(super) links: Changes,
+    pub(super) hooks: Hooks,
     pub(super) recent: Recent,
     /// How the configuration is read again.
     pub(super) reload: Option<Reload>,
@@ -389,6 +400,7 @@ impl Shared {
             open: AtomicU64::new(0),
             counts: Counts::default(),
             links: Changes::default(),
+            hooks: Hooks::default(),
             recent: Recent::default(),
             reload: means.reload,
         }

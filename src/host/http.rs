@@ -54,6 +54,11 @@ impl Client {
         Outgoing { builder: self.other.request(method, url), wire }
     }
 
+    /// For requests that may end like anybody's: small ones, to no host of images.
+    pub(super) fn plain(&self) -> &reqwest::Client {
+        &self.other
+    }
+
     /// Closes connections that have been idle for too long.
     pub(super) fn tidy(&self) {
         let wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
