@@ -201,8 +201,9 @@ pub(super) async fn exchange(
     let began = Instant::now();
     let done = tokio::select! {
         biased;
-        done = converse(request, received, progress) => done,
+        // First: what begins to move again in the very moment in which the time is over comes too late.
         () = stalled(progress, times.stall) => Err(Trouble::Stall(times.stall)),
+        done = converse(request, received, progress) => done,
         () = times.request.over(began, progress) => Err(Trouble::Timeout(times.request.base)),
     };
     match file_trouble.get() {
