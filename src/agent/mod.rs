@@ -16,11 +16,13 @@
 
 mod attempt;
 mod cancel;
+mod hooks;
 mod intake;
 mod links;
 mod live;
 mod pool;
 mod pulse;
+pub mod put;
 mod recorder;
 mod recovery;
 mod reload;
@@ -191,6 +193,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let links_end = CancellationToken::new();
     shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     shared.tracker.spawn(pulse::keep(Arc::clone(&shared)));
+    shared.tracker.spawn(hooks::keep(Arc::clone(&shared), links_end.clone()));
     let flows = shared.hosts().iter().map(|(_, slot)| wiring::flow_of(&config, slot)).collect();
     reload::start_tasks(&shared, wired);
     let size = &config.pool;

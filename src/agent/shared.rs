@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::hooks::Hooks;
 use super::links::Changes;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
@@ -356,6 +357,7 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// Lists whose link files are out of date.
     pub(super) links: Changes,
+    pub(super) hooks: Hooks,
     pub(super) recent: Recent,
     /// How the configuration is read again.
     pub(super) reload: Option<Reload>,
@@ -398,6 +400,7 @@ impl Shared {
             open: AtomicU64::new(0),
             counts: Counts::default(),
             links: Changes::default(),
+            hooks: Hooks::default(),
             recent: Recent::default(),
             reload: means.reload,
         }
