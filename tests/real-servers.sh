@@ -176,6 +176,8 @@ start | stop)
     ;;
 test)
     DIR=$(mktemp -d)
+    # Servers that run as another user must reach their folders.
+    chmod 755 "$DIR"
     trap 'stop; rm -rf "$DIR"' EXIT
     start
     # shellcheck disable=SC1091
