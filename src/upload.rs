@@ -3,6 +3,7 @@
 //! The deadline is hard: when it passes, the host's future is dropped, and dropping it closes its sockets and the file.
 //! Nothing runs on. Whatever happens is an [`Outcome`]; a panic in a host is that file's failure.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +13,27 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::human;
-use crate::host::{Host, Progress, Source, Upload, wire_name};
+use crate::host::{Gallery, Host, Progress, Source, Upload, wire_name};
 use crate::job::{ErrorClass, Failure, ImageFacts, Job, Outcome, Phase};
 
 /// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now. `content` is what inspection read, if
-/// it was kept; then the caller sees to it that the file is still the same afterwards.
+/// it was kept; then the caller sees to it that the file is still the same afterwards. `gallery` is awaited first: the one
+/// that the image belongs to.
 pub async fn attempt(
     host: &dyn Host,
     job: &Job,
     image: ImageFacts,
     content: Option<Bytes>,
+    gallery: impl Future<Output = Result<Option<Gallery>, Failure>>,
     progress: Arc<Progress>,
     file_timeout: Duration,
 ) -> Outcome {
     let deadline = Instant::now() + file_timeout;
+    let gallery = match timeout_at(deadline, gallery).await {
+        Ok(Ok(gallery)) => gallery,
+        Ok(Err(failure)) => return Outcome::Failed(failure),
+        Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
+    };
     let source = match content {
         Some(content) => Source::in_memory(content, wire_name(&job.name), image.kind),
         None => match timeout_at(deadline, open(job, image)).await {
@@ -42,7 +50,7 @@ pub async fn attempt(
         progress: Arc::clone(&progress),
         doubtful: job.unknown_outcomes > 0,
         deadline,
-        gallery: None,
+        gallery,
     };
     let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
     let result = match timeout_at(deadline, sending).await {

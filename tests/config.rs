@@ -74,7 +74,6 @@ fn what_comes_in_later_versions_is_refused_and_not_ignored() {
     let folder = "[[folder]]\npath = '/d'\nhost = 'h'\n";
     let cases = [
         ("[pool]\nmin_workers = 2\n".to_owned(), "pool.min_workers"),
-        (format!("{folder}album = 'subfolder'\n"), "folder[0].album"),
         (format!("{folder}strip_metadata = true\n"), "folder[0].strip_metadata"),
         (format!("{folder}verify = 'head'\n"), "folder[0].verify"),
         ("[host.h]\nquota = '1000/h'\n".to_owned(), "host.h.quota"),

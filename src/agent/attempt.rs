@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cancel;
 use super::recorder::{Answered, Finished};
 use super::shared::{Note, Rest, Shared, Task};
 use super::targets::{Next, Over};
 use super::verdict::{self, End};
-use crate::config::Dedupe;
+use super::{albums, cancel};
+use crate::config::{Dedupe, Folder};
 use crate::host::Progress;
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Job, Links, Outcome};
 use crate::ledger::{Durability, HostPause, LedgerError, Write};
@@ -151,7 +151,9 @@ async fn end_here(shared: &Shared, task: Box<Task>, over: Over, worker: usize, b
     job.host.clone_from(&shared.host(over.host).name);
     let took = began.elapsed();
     let kept = match &over.end {
-        End::Outcome(Outcome::Uploaded(links)) => keep_answer(shared, &job, links, &mirrors, took),
+        End::Outcome(Outcome::Uploaded(links)) => {
+            keep_answer(shared, &job, &shared.folder(folder), links, &mirrors, took)
+        }
         End::Outcome(Outcome::Failed(_)) if !mirrors.is_empty() => {
             keep_progress(shared, &mut job, mirrors.clone()).await;
             None
@@ -179,7 +181,7 @@ fn cancelled(job: &mut Job, progress: &Progress) -> End {
 }
 
 async fn upload_or_link(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     task: &mut Task,
     host: HostId,
     worker: usize,
@@ -206,10 +208,11 @@ async fn upload_or_link(
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
-    let (host, limit) = (shared.host(host).host(), shared.config().pool.file_timeout);
+    let (at, host, limit) = (host, shared.host(host).host(), shared.config().pool.file_timeout);
     let bytes = task.content.as_ref().map(|kept| kept.content.clone());
+    let gallery = albums::gallery(Arc::clone(shared), task.folder, at, job.name.clone(), Instant::now() + limit);
     tokio::select! {
-        outcome = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit) => End::Outcome(outcome),
+        outcome = upload::attempt(&*host, job, image, bytes, gallery, Arc::clone(progress), limit) => End::Outcome(outcome),
         () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
     }
 }
@@ -275,7 +278,14 @@ async fn known_elsewhere(shared: &Shared, task: &Task, host: HostId) -> Result<O
 /// Writes down what the host answered, before the worker's next job: the ledger works in order, and an attempt waits for
 /// its intent to be written, so a crash repeats at most the upload that each worker is busy with. No fsync is waited for, and
 /// the record gets its number and place later; a `seq` of 0 marks it as unfinished.
-fn keep_answer(shared: &Shared, job: &Job, links: &Links, mirrors: &[Mirror], took: Duration) -> Option<Answered> {
+fn keep_answer(
+    shared: &Shared,
+    job: &Job,
+    config: &Folder,
+    links: &Links,
+    mirrors: &[Mirror],
+    took: Duration,
+) -> Option<Answered> {
     let mut answered = job.clone();
     if let Err(error) = answered.advance(JobEvent::Succeed) {
         trouble("a job is not where it should be (a bug)", &error);
@@ -284,6 +294,7 @@ fn keep_answer(shared: &Shared, job: &Job, links: &Links, mirrors: &[Mirror], to
     let mut record = Record::of(&answered, 0, shared.clock.now(), Status::Uploaded).with_links(links.clone());
     record.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     record.mirrors = mirrors.to_vec();
+    shared.albums.name(&mut record, &job.name, config);
     answered.record = Some(record.json());
     answered.pending = true;
     Some(Answered(shared.ledger.write(vec![Write::Put(Box::new(answered))], Durability::Process)))

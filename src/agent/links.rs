@@ -62,7 +62,7 @@ impl Changes {
         self.note_list(folder, LinkFiles::group_of(record));
     }
 
-    fn note_list(&self, folder: FolderId, group: Group) {
+    pub(super) fn note_list(&self, folder: FolderId, group: Group) {
         let mut noted = self.lock();
         let now = Instant::now();
         noted.changed = Some((noted.changed.map_or(now, |(first, _)| first), now));

@@ -14,6 +14,7 @@
 //! Shutdown follows the flow: no new files, then running attempts get `drain`, then they are cut, then the recorder
 //! writes what there is. What was cut is queued again at the next start.
 
+mod albums;
 mod attempt;
 mod cancel;
 mod intake;
@@ -152,10 +153,12 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild).await?;
     let pauses = recovered.pauses.clone();
     steer::restore(&shared).await?;
+    albums::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
     let links_end = CancellationToken::new();
     shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
+    shared.tracker.spawn(albums::keep(Arc::clone(&shared), shared.stopping.clone()));
     for (folder, feed) in feeds {
         shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), folder, feed));
     }

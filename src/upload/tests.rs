@@ -54,12 +54,16 @@ async fn run(script: Script) -> (Outcome, Duration) {
     fs::write(&path, b"some bytes").expect("writes");
     let began = Instant::now();
     let host = Scripted(script, Limits::default());
-    let outcome = attempt(&host, &job(path), IMAGE, None, Arc::default(), Duration::from_secs(180)).await;
+    let outcome = attempt(&host, &job(path), IMAGE, None, none(), Arc::default(), Duration::from_secs(180)).await;
     (outcome, began.elapsed())
 }
 
 fn links() -> Links {
     Links { url: "https://example.org/x".into(), ..Links::default() }
+}
+
+async fn none() -> Result<Option<Gallery>, Failure> {
+    Ok(None)
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +156,7 @@ async fn r12_a_file_that_changes_while_it_is_sent_gives_no_link() {
         }
     }
     let host = Meddler(path, Limits::default());
-    let outcome = attempt(&host, &job, IMAGE, None, Arc::default(), Duration::from_secs(180)).await;
+    let outcome = attempt(&host, &job, IMAGE, None, none(), Arc::default(), Duration::from_secs(180)).await;
     assert_eq!(outcome, Outcome::Changed { links: Some(links()) });
 }
 
@@ -164,9 +168,12 @@ async fn a_file_that_is_gone_or_another_is_told_apart() {
     let host = Scripted(|_| Box::pin(async { Ok(links()) }), Limits::default());
     let job = job(path.clone());
     fs::write(&path, b"replaced by something else").expect("writes");
-    let outcome = attempt(&host, &job, IMAGE, None, Arc::default(), Duration::from_secs(1)).await;
+    let outcome = attempt(&host, &job, IMAGE, None, none(), Arc::default(), Duration::from_secs(1)).await;
     assert_eq!(outcome, Outcome::Changed { links: None });
     fs::write(dir.path().join("y"), b"").expect("writes");
     let gone = Job { path: dir.path().join("gone.jpg"), ..job };
-    assert_eq!(attempt(&host, &gone, IMAGE, None, Arc::default(), Duration::from_secs(1)).await, Outcome::Vanished);
+    assert_eq!(
+        attempt(&host, &gone, IMAGE, None, none(), Arc::default(), Duration::from_secs(1)).await,
+        Outcome::Vanished
+    );
 }
