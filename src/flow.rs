@@ -66,6 +66,15 @@ impl Flow {
         }
     }
 
+    /// Takes over the limits of `other`; what this host has shown so far stays.
+    pub fn limit_like(&mut self, other: &Self) {
+        self.ceiling = other.ceiling;
+        self.window = self.window.min(self.ceiling);
+        if self.rate.as_ref().map(|rate| rate.rate) != other.rate.as_ref().map(|rate| rate.rate) {
+            self.rate.clone_from(&other.rate);
+        }
+    }
+
     /// How many attempts may run at once now.
     #[must_use]
     pub fn window(&self) -> usize {

@@ -335,6 +335,9 @@ pub struct Links {
     /// What the host's delete request needs, where deleting takes a request instead of a link. As secret as that link.
     #[serde(default)]
     pub delete_token: Option<String>,
+    /// Its metadata was removed before it was sent.
+    #[serde(default)]
+    pub stripped: bool,
 }
 
 impl fmt::Debug for Links {
@@ -346,6 +349,7 @@ impl fmt::Debug for Links {
             .field("image", &self.image)
             .field("delete_url", &hidden(&self.delete_url))
             .field("delete_token", &hidden(&self.delete_token))
+            .field("stripped", &self.stripped)
             .finish()
     }
 }

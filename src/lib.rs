@@ -39,7 +39,7 @@
 //! | [`telemetry`] | the table of events, and where the log goes | `clock` `config` `job` |
 //! | [`control`] | the socket of the commands, the gallery, the model of the status. Changes nothing itself: it asks the agent | `clock` `host` `job` `ledger` `record` `telemetry` |
 //! | [`agent`] | wiring: channels, tasks, the order of start and shutdown; the only place that spawns tasks; what follows from an outcome | `backoff` `clock` `config` `control` `flow` `host` `inspect` `job` `ledger` `record` `render` `schedule` `shelf` `telemetry` `upload` `watch` |
-//! | [`cli`] | arguments, exit codes, what is printed: a file per command. No logic of its own | `agent` `clock` `config` `control` `host` `ledger` `record` `render` `telemetry` |
+//! | [`cli`] | arguments, exit codes, what is printed: a file per command. No logic of its own | `agent` `clock` `config` `control` `host` `inspect` `job` `ledger` `record` `render` `telemetry` |
 //!
 //! Three arrows are not obvious. `inspect` speaks the words of `settle` (what a look has seen), so that `settle` stays pure.
 //! `record` and `host` use `shelf` for its way of writing a file whole or not at all. `record` needs a folder's `config` to

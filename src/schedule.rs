@@ -263,6 +263,32 @@ impl Scheduler {
         self.workers
     }
 
+    /// One more host.
+    pub fn add_host(&mut self, flow: Flow) -> HostId {
+        self.lanes.push(Lane { flow, held: false, ready: VecDeque::new(), in_window: 0, late: 0 });
+        HostId(self.lanes.len() - 1)
+    }
+
+    /// Another size of the pool. Attempts in flight keep the workers they have; surplus ones go when they are free.
+    pub fn resize(&mut self, workers: usize, queue_warn: usize) {
+        self.free.extend(self.workers + 1..=workers);
+        self.free.retain(|worker| *worker <= workers);
+        self.workers = workers;
+        self.queue_warn = queue_warn.max(1);
+        let busy = self.attempts.values().filter_map(|attempt| match attempt.standing {
+            Standing::Active { worker } => Some(worker),
+            Standing::Parked | Standing::Late => None,
+        });
+        for worker in busy {
+            self.free.remove(&worker);
+        }
+    }
+
+    /// Other limits of a host; what it has shown so far stays.
+    pub fn limit(&mut self, host: HostId, flow: &Flow) {
+        self.lane(host).flow.limit_like(flow);
+    }
+
     /// Takes in what happened and says what to do.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Command> {
         let mut commands = Vec::new();
@@ -323,7 +349,7 @@ impl Scheduler {
     /// Workers in use.
     #[must_use]
     pub fn busy(&self) -> usize {
-        self.workers - self.free.len()
+        self.workers.saturating_sub(self.free.len())
     }
 
     /// Attempts in flight.
@@ -360,6 +386,13 @@ impl Scheduler {
         &mut self.lanes[host.0]
     }
 
+    /// A worker is free, unless the pool has become smaller than its number.
+    fn give_back(&mut self, worker: usize) {
+        if worker <= self.workers {
+            self.free.insert(worker);
+        }
+    }
+
     fn withdraw(&mut self, job: JobId) {
         let before: usize = self.lanes.iter().map(|lane| lane.ready.len()).sum();
         self.lanes.iter_mut().for_each(|lane| lane.ready.retain(|ready| ready.job != job));
@@ -371,7 +404,7 @@ impl Scheduler {
         let Some(attempt) = self.attempts.remove(&job) else { return };
         match attempt.standing {
             Standing::Active { worker } => {
-                self.free.insert(worker);
+                self.give_back(worker);
                 self.lane(attempt.host).in_window -= 1;
             }
             Standing::Parked => self.lane(attempt.host).in_window -= 1,
@@ -408,7 +441,7 @@ impl Scheduler {
             _ => return,
         };
         if let Standing::Active { worker } = attempt.standing {
-            self.free.insert(worker);
+            self.give_back(worker);
         }
         if standing == Standing::Late {
             let lane = self.lane(attempt.host);

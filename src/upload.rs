@@ -13,8 +13,23 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::human;
-use crate::host::{Gallery, Host, Progress, Source, Upload, wire_name};
-use crate::job::{ErrorClass, Failure, ImageFacts, Job, Outcome, Phase};
+use crate::host::{self, Gallery, Host, NotStripped, Progress, Source, Upload, wire_name};
+use crate::job::{ErrorClass, Failure, ImageFacts, Job, Links, Outcome, Phase};
+
+/// What an attempt has to keep to.
+#[derive(Debug)]
+pub struct Terms {
+    /// Where it tells how far it is.
+    pub progress: Arc<Progress>,
+    /// It ends at the latest so long after it began.
+    pub file_timeout: Duration,
+    /// The image is sent without metadata.
+    pub strip_metadata: bool,
+}
+
+/// What to do about an image that `strip_metadata` keeps from being sent.
+pub const STRIP_ADVICE: &str = "nothing of it was sent, because `strip_metadata` is set for this folder: save it as JPEG, PNG or \
+     WebP, or use a folder without that setting";
 
 /// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now. `content` is what inspection read, if
 /// it was kept; then the caller sees to it that the file is still the same afterwards. `gallery` is awaited first: the one
@@ -25,8 +40,7 @@ pub async fn attempt(
     image: ImageFacts,
     content: Option<Bytes>,
     gallery: impl Future<Output = Result<Option<Gallery>, Failure>>,
-    progress: Arc<Progress>,
-    file_timeout: Duration,
+    Terms { progress, file_timeout, strip_metadata }: Terms,
 ) -> Outcome {
     let deadline = Instant::now() + file_timeout;
     let gallery = match timeout_at(deadline, gallery).await {
@@ -34,7 +48,7 @@ pub async fn attempt(
         Ok(Err(failure)) => return Outcome::Failed(failure),
         Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
     };
-    let source = match content {
+    let opened = match content {
         Some(content) => Source::in_memory(content, wire_name(&job.name), image.kind),
         None => match timeout_at(deadline, open(job, image)).await {
             Ok(Ok(source)) => source,
@@ -42,10 +56,18 @@ pub async fn attempt(
             Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
         },
     };
-    let source = Arc::new(source);
+    let opened = Arc::new(opened);
+    let (source, image) = match strip_metadata {
+        false => (Arc::clone(&opened), image),
+        true => match timeout_at(deadline, clean(Arc::clone(&opened), image)).await {
+            Ok(Ok(cleaned)) => cleaned,
+            Ok(Err(failure)) => return Outcome::Failed(failure),
+            Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
+        },
+    };
     let upload = Upload {
         job: job.id,
-        source: Arc::clone(&source),
+        source,
         image,
         progress: Arc::clone(&progress),
         doubtful: job.unknown_outcomes > 0,
@@ -60,7 +82,8 @@ pub async fn attempt(
     };
     // A file that was written to while it was sent is half old and half new on the host, whatever the host answered; and
     // a file that became shorter made the attempt fail for no fault of the host.
-    let changed = source.fingerprint().map_or(true, |now| now.is_some_and(|now| now != job.fingerprint));
+    let changed = opened.fingerprint().map_or(true, |now| now.is_some_and(|now| now != job.fingerprint));
+    let result = result.map(|links| Links { stripped: strip_metadata, ..links });
     match result {
         Ok(links) if changed => Outcome::Changed { links: Some(links) },
         Err(_) if changed => Outcome::Changed { links: None },
@@ -85,6 +108,21 @@ async fn open(job: &Job, image: ImageFacts) -> Result<Source, Outcome> {
         Err(_) => {
             Err(Outcome::Failed(Failure::new(ErrorClass::Io, Phase::Inspect, "reading the file was interrupted")))
         }
+    }
+}
+
+/// What is sent of a file whose metadata shall not be, and the facts about that: its hash is another.
+async fn clean(source: Arc<Source>, image: ImageFacts) -> Result<(Arc<Source>, ImageFacts), Failure> {
+    let cleaned = tokio::task::spawn_blocking(move || {
+        let source = host::strip(&source)?;
+        let hash = source.hash()?;
+        Ok::<_, NotStripped>((Arc::new(source), ImageFacts { hash, ..image }))
+    });
+    match cleaned.await {
+        Ok(Ok(cleaned)) => Ok(cleaned),
+        Ok(Err(error @ NotStripped::Io(_))) => Err(Failure::new(ErrorClass::Io, Phase::Inspect, error.to_string())),
+        Ok(Err(error)) => Err(Failure::new(ErrorClass::File, Phase::Inspect, error.to_string()).advise(STRIP_ADVICE)),
+        Err(_) => Err(Failure::new(ErrorClass::Io, Phase::Inspect, "removing the metadata was interrupted")),
     }
 }
 

@@ -48,7 +48,7 @@ fn values_are_taken_over() {
          [cooldown]\nfactor = 3\n[ledger]\nurl = 'sqlite:///x/y.db'\n[server]\nlisten = '[::1]:0'\n\
          [control]\nsocket = '/run/p.sock'\n\
          [[folder]]\npath = '/d'\nhost = 'pixhost'\nwatch = 'poll'\ndone = '/elsewhere'\nmax_bytes = '8MiB'\ndedupe = 'skip'\n\
-         album = 'off'\nrender = []\nstrip_metadata = false\n\
+         album = 'off'\nrender = []\nstrip_metadata = true\n\
          [host.mine]\nrecipe = 'recipes/mine.toml'\nrate = '30/m'\nkey = 'x'\n",
     )
     .expect("valid");
@@ -60,6 +60,7 @@ fn values_are_taken_over() {
     assert_eq!(config.control_socket.as_deref(), Some(Path::new("/run/p.sock")));
     let folder = &config.folders[0];
     assert_eq!((folder.watch, folder.dedupe, folder.max_bytes), (WatchMode::Poll, Dedupe::Skip, 8 << 20));
+    assert!(folder.strip_metadata);
     assert_eq!((folder.done.as_path(), folder.retry.as_path()), (Path::new("/elsewhere"), Path::new("/d/retry")));
     assert_eq!(config.hosts["pixhost"].recipe, "pixhost");
     let mine = &config.hosts["mine"];
@@ -74,7 +75,6 @@ fn what_comes_in_later_versions_is_refused_and_not_ignored() {
     let folder = "[[folder]]\npath = '/d'\nhost = 'h'\n";
     let cases = [
         ("[pool]\nmin_workers = 2\n".to_owned(), "pool.min_workers"),
-        (format!("{folder}strip_metadata = true\n"), "folder[0].strip_metadata"),
         (format!("{folder}verify = 'head'\n"), "folder[0].verify"),
         ("[host.h]\nquota = '1000/h'\n".to_owned(), "host.h.quota"),
         ("[host.h]\nkey = { keyring = 'x' }\n".to_owned(), "host.h.key"),

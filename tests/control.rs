@@ -12,7 +12,7 @@ use pixchute::control::api::{JobsPage, RetryBody};
 use pixchute::control::client::{Client, ClientError};
 use pixchute::control::model::PoolStatus;
 use pixchute::control::server::{self, BindError, State};
-use pixchute::control::steer::{Cancelled, Rescanned, Turned};
+use pixchute::control::steer::{Cancelled, Reloaded, Rescanned, Turned};
 use pixchute::control::{Request, Requests, Retried, RetryWhat, Status};
 use pixchute::host::local::Store;
 use pixchute::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Links, Stage};
@@ -59,7 +59,7 @@ fn job(number: u64, name: &str, stage: Stage, links: Option<Links>) -> Job {
 
 fn links(url: &str, thumb: &str) -> Option<Links> {
     let delete_url = Some("https://h.example/delete/me".to_owned());
-    Some(Links { url: url.into(), thumb: Some(thumb.into()), image: None, delete_url, delete_token: None })
+    Some(Links { url: url.into(), thumb: Some(thumb.into()), image: None, delete_url, ..Links::default() })
 }
 
 fn status() -> Status {
@@ -93,6 +93,7 @@ async fn fake_agent(mut requests: Requests) {
             }
             Request::Retry(RetryWhat::Job(_), reply) => drop(reply.send(Retried { queued: 1, refused: Vec::new() })),
             Request::Rescan(reply) => drop(reply.send(Rescanned { folders: 2 })),
+            Request::Reload(reply) => drop(reply.send(Reloaded::default())),
             Request::Cancel(_, reply) => drop(reply.send(Cancelled { cancelled: 1, refused: Vec::new() })),
             Request::Turn(_, names, reply) => {
                 let refused = names.iter().filter(|named| named.name != "pixhost");

@@ -63,6 +63,7 @@ fn every_field_of_a_record_is_explained() {
     let mut record = Record::of(&job, 1, WallTime::from_millis(0), Status::Deferred);
     record.file_bytes = Some(String::new());
     record.delete_token = Some(String::new());
+    record.stripped = true;
     record.error = Some(RecordError {
         class: ErrorClass::UnknownOutcome,
         phase: Phase::Response,

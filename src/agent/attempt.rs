@@ -18,7 +18,7 @@ use crate::ledger::{Durability, HostPause, LedgerError, Write};
 use crate::record::{Mirror, Record, Status};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, tally, trouble};
-use crate::upload;
+use crate::upload::{self, Terms};
 
 /// What an attempt needs to know.
 #[derive(Debug)]
@@ -187,7 +187,8 @@ async fn upload_or_link(
     worker: usize,
     progress: &Arc<Progress>,
 ) -> End {
-    match intend(shared, task, host).await {
+    let strip = shared.folder(task.folder).strip_metadata;
+    match intend(shared, task, host, strip).await {
         Intent::Begun => {}
         Intent::Known(links) => return End::Known(links),
         Intent::Stopped => return End::Interrupted { all_sent: false },
@@ -210,9 +211,10 @@ async fn upload_or_link(
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
     let (at, host, limit) = (host, shared.host(host).host(), shared.config().pool.file_timeout);
     let bytes = task.content.as_ref().map(|kept| kept.content.clone());
+    let terms = Terms { progress: Arc::clone(progress), file_timeout: limit, strip_metadata: strip };
     let gallery = albums::gallery(Arc::clone(shared), task.folder, at, job.name.clone(), Instant::now() + limit);
     tokio::select! {
-        outcome = upload::attempt(&*host, job, image, bytes, gallery, Arc::clone(progress), limit) => End::Outcome(outcome),
+        outcome = upload::attempt(&*host, job, image, bytes, gallery, terms) => End::Outcome(outcome),
         () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
     }
 }
@@ -226,7 +228,7 @@ enum Intent {
 
 /// Writes the intent before the first byte, unless links of the same content will do: then the job's host is the one that
 /// has it. While the ledger cannot be written nothing is sent.
-async fn intend(shared: &Shared, task: &mut Task, host: HostId) -> Intent {
+async fn intend(shared: &Shared, task: &mut Task, host: HostId, strip: bool) -> Intent {
     let mut link = shared.folder(task.folder).dedupe != Dedupe::Upload;
     loop {
         let known = if link { known_elsewhere(shared, task, host).await } else { Ok(None) };
@@ -242,6 +244,8 @@ async fn intend(shared: &Shared, task: &mut Task, host: HostId) -> Intent {
             }
             Ok(Some(twin)) => {
                 let record = twin.record.as_deref().and_then(|json| Record::parse(json.as_bytes()).ok());
+                // What was sent with its metadata is another image than what shall be sent without.
+                let record = record.filter(|record| record.stripped == strip);
                 let links = record.and_then(|record| {
                     let here = task.trip.link(&record, host);
                     let links = if here { record.links_on(&task.job.host) } else { record.links() };

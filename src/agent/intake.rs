@@ -13,14 +13,17 @@ use super::recorder::Finished;
 use super::shared::{FolderId, Kept, Note, Shared, Task};
 use super::targets::Trip;
 use super::verdict::End;
+use super::wiring::Fed;
 use crate::clock::WallTime;
+use crate::host::{NotStripped, can_strip};
 use crate::inspect::{self, Inspected, Refused};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Phase, Stage};
 use crate::ledger::{Durability, Write};
 use crate::record::{Mirror, Record};
 use crate::schedule::HostId;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
-use crate::watch::{Feed, FolderFeed, Settled, WatchState};
+use crate::upload::STRIP_ADVICE;
+use crate::watch::{Feed, Settled, WatchState};
 
 /// The longest time between two looks for due jobs, whatever the ledger says about the next one: a wall clock that jumps
 /// costs at most this.
@@ -36,9 +39,9 @@ const CLAIM: usize = 16;
 const FOREIGN_REST: Duration = Duration::from_secs(600);
 
 /// The task of one drop folder.
-pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed: FolderFeed) {
+pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
+    let Fed { folder, mut feed, end } = fed;
     let slot = shared.slot(folder);
-    let room = shared.room(&slot);
     let mut blocked = slot.blocked.subscribe();
     let (mut held, mut turned) = (slot.held.subscribe(), slot.held.subscribe());
     let mut place = None;
@@ -55,13 +58,15 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, folder: FolderId, mut feed
             // While the manifest cannot be written, nothing is taken that would have to be recorded there.
             let _ = blocked.wait_for(Option::is_none).await;
             if place.is_none() {
-                place = Arc::clone(&room).acquire_owned().await.ok();
+                // The room of the host that is configured now; one more of the last host's files does no harm.
+                place = shared.room(&slot).acquire_owned().await.ok();
             }
             feed.next().await
         };
         let item = tokio::select! {
             item = next => item,
             _ = turned.changed() => continue,
+            () = end.cancelled() => return,
             () = shared.stopping.cancelled() => return,
         };
         match item {
@@ -272,9 +277,13 @@ fn trip_of(shared: &Shared, folder: FolderId, job: &Job) -> Trip {
     let slot = shared.slot(folder);
     let hosts: Vec<_> = slot.hosts().iter().map(|host| (*host, shared.host(*host))).collect();
     let mut trip = Trip::new(slot.config().policy, hosts.iter().map(|(host, slot)| (*host, slot.name.clone())));
+    let keep_clean = slot.config().strip_metadata;
     let Some(image) = job.image else { return trip };
     for (host, slot) in &hosts {
-        if let Some(refusal) = slot.host().limits().refuses(&image, job.fingerprint.len) {
+        if keep_clean && !can_strip(image.kind) {
+            let message = format!("{}: {}", shown(&job.name), NotStripped::Kind(image.kind));
+            trip.refuse(*host, Failure::new(ErrorClass::File, Phase::Inspect, message).advise(STRIP_ADVICE));
+        } else if let Some(refusal) = slot.host().limits().refuses(&image, job.fingerprint.len) {
             let message = refusal.explain(shown(&job.name), &slot.name);
             let failure = Failure::new(ErrorClass::File, Phase::Inspect, message).advise(refusal.advice());
             trip.refuse(*host, failure);
@@ -324,12 +333,12 @@ async fn claim_round(shared: &Arc<Shared>, host: HostId, now: WallTime) -> Optio
     loop {
         // A place first: what cannot be queued stays in the ledger.
         let first = tokio::select! {
-            place = Arc::clone(&slot.room).acquire_owned() => place.ok()?,
+            place = Arc::clone(&slot.room.places).acquire_owned() => place.ok()?,
             () = shared.stopping.cancelled() => return None,
         };
         let mut places = vec![first];
         while places.len() < CLAIM {
-            let Ok(place) = Arc::clone(&slot.room).try_acquire_owned() else { break };
+            let Ok(place) = Arc::clone(&slot.room.places).try_acquire_owned() else { break };
             places.push(place);
         }
         let _claiming = slot.claiming.lock().await;
@@ -369,6 +378,13 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
         shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
         return;
     };
+    if shared.host_named(&job.host).is_some_and(|id| shared.host(id).is_gone()) {
+        // Its host is not configured any more: it goes where the folder's files go now.
+        job.host = shared.folder(folder).host.clone();
+        job.not_before = Some(shared.clock.now());
+        shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
+        return shared.wake_claimers();
+    }
     let path = job.path.clone();
     let there = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(path)).await;
     let now = match there {
@@ -431,7 +447,8 @@ async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePer
     let _ = shared.notes.send(Note::Arrived { task: Box::new(task), fresh: false }).await;
 }
 
-/// A due or queued job of a paused folder waits in the ledger: [`make_due`] finds it there by its stage.
+/// A due or queued job of a paused or removed folder waits in the ledger: [`make_due`] finds it there by its stage. One
+/// of a folder that is only configured anew is due at once.
 pub(super) async fn set_aside(shared: &Shared, folder: FolderId, mut job: Job) {
     if job.stage == Stage::Cooling
         && let Err(error) = job.advance(JobEvent::Requeue)
@@ -439,10 +456,15 @@ pub(super) async fn set_aside(shared: &Shared, folder: FolderId, mut job: Job) {
         trouble("a job is not where it should be (a bug)", &error);
     }
     let path = job.path.clone();
-    job.not_before = Some(shared.clock.now().after(FOREIGN_REST));
+    let slot = shared.slot(folder);
+    let waits = slot.held.borrow().is_some() || slot.if_active().is_none();
+    job.not_before = Some(shared.clock.now().after(if waits { FOREIGN_REST } else { Duration::ZERO }));
     shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
-    if shared.slot(folder).busy.contains(&path) {
-        shared.slot(folder).busy.remove(&path);
+    if !waits {
+        shared.wake_claimers();
+    }
+    if slot.busy.contains(&path) {
+        slot.busy.remove(&path);
         shared.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -23,11 +23,13 @@ mod live;
 mod pool;
 mod recorder;
 mod recovery;
+mod reload;
 mod shared;
 mod status;
 mod steer;
 mod targets;
 mod verdict;
+mod wiring;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -40,20 +42,36 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Config, Folder};
+use crate::config::{Config, ConfigError};
 use crate::control::Requests;
-use crate::flow::Flow;
 use crate::host::Host;
 use crate::ledger::{Ledger, LedgerError};
 use crate::schedule::Scheduler;
 use crate::telemetry::{Event, Fields, emit};
-use crate::watch::{BadPattern, Busy, FolderFeed, Ignore};
+use crate::watch::BadPattern;
 use pool::Pool;
 use recorder::{Desk, RESULTS, Recorder};
-use shared::{FolderId, FolderSlot, HostSlot, Means, NOTES, Shared};
+use shared::{Means, NOTES, Shared};
 
 /// Servers that run beside the agent until the token is cancelled.
 pub type Services = Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// A configuration that was read again, and its hosts.
+pub struct Loaded {
+    /// Validated.
+    pub config: Config,
+    /// The hosts by name.
+    pub hosts: BTreeMap<String, Arc<dyn Host>>,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Reads the configuration again, with everything that is wrong with it. May block.
+pub type Reload = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 
 /// What an agent is made of.
 pub struct Setup {
@@ -69,6 +87,8 @@ pub struct Setup {
     pub hosts: BTreeMap<String, Arc<dyn Host>>,
     /// Questions from the control side.
     pub requests: Requests,
+    /// How to read the configuration again; `None` if it came from no file.
+    pub reload: Option<Reload>,
     /// The servers.
     pub services: Option<Services>,
     /// Where the gallery is, for `status`.
@@ -132,8 +152,16 @@ pub enum AgentError {
 pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Summary, AgentError> {
     let (notes, notes_in) = mpsc::channel(NOTES);
     let (results, results_in) = mpsc::channel(RESULTS);
-    let (shared, feeds) = build(&setup, notes, results)?;
     let config = Arc::clone(&setup.config);
+    let shared = Arc::new(Shared::new(Means {
+        config: Arc::clone(&config),
+        clock: setup.clock.clone(),
+        ledger: Arc::clone(&setup.ledger),
+        notes,
+        results,
+        reload: setup.reload,
+    }));
+    let wired = wiring::wire(&shared, Arc::clone(&config), &setup.hosts)?;
     emit(
         Event::AgentStarted,
         &Fields::default(),
@@ -159,13 +187,9 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let links_end = CancellationToken::new();
     shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     shared.tracker.spawn(albums::keep(Arc::clone(&shared), shared.stopping.clone()));
-    for (folder, feed) in feeds {
-        shared.tracker.spawn(intake::watch_folder(Arc::clone(&shared), folder, feed));
-    }
-    for (host, _) in shared.hosts() {
-        shared.tracker.spawn(intake::claim_due(Arc::clone(&shared), host));
-    }
-    let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows(&config, &shared));
+    let flows = shared.hosts().iter().map(|(_, slot)| wiring::flow_of(&config, slot)).collect();
+    reload::start_tasks(&shared, wired);
+    let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows);
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
     pool.rest_as_before(pauses);
     pool.hold_as_before();
@@ -193,72 +217,4 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
         ),
     );
     Ok(summary)
-}
-
-/// What each folder is read from.
-type Feeds = Vec<(FolderId, FolderFeed)>;
-
-/// The shared state and a feed per folder.
-fn build(
-    setup: &Setup,
-    notes: mpsc::Sender<shared::Note>,
-    results: mpsc::Sender<recorder::Finished>,
-) -> Result<(Arc<Shared>, Feeds), AgentError> {
-    let config = &setup.config;
-    let mut names: Vec<&str> = config.folders.iter().flat_map(Folder::hosts).collect();
-    names.sort_unstable();
-    names.dedup();
-    let shared = Shared::new(Means {
-        config: Arc::clone(config),
-        clock: setup.clock.clone(),
-        ledger: Arc::clone(&setup.ledger),
-        notes,
-        results,
-    });
-    let several = config.folders.iter().filter(|folder| !folder.also.is_empty()).count();
-    for name in &names {
-        let uses = |folder: &&Folder| folder.hosts().any(|host| host == *name);
-        let users = config.folders.iter().filter(uses).count();
-        let host = setup.hosts.get(*name).cloned().ok_or_else(|| AgentError::NoHost {
-            folder: config.folders.iter().find(uses).map_or_else(String::new, |f| f.path.display().to_string()),
-            host: (*name).to_owned(),
-        })?;
-        let room = share_of_queue(config.pool.queue, names.len() + several, users);
-        shared.add_host(HostSlot::new((*name).to_owned(), host, room));
-    }
-    let mut feeds = Vec::with_capacity(config.folders.len());
-    for folder in &config.folders {
-        let busy = Busy::default();
-        // Sidecars, manifests and ledgers are no images by name; what lies in our own folders is named here.
-        let ignore = Ignore::new(folder, own_places(config))?;
-        let feed = FolderFeed::new(folder, ignore, busy.clone(), setup.clock.clone());
-        let hosts = folder.hosts().filter_map(|name| shared.host_named(name)).collect();
-        // Jobs with several hosts keep their places while they are in flight.
-        let room = share_of_queue(config.pool.queue, names.len() + several, 1) + config.pool.workers;
-        let slot = FolderSlot::new(Arc::new(folder.clone()), hosts, room, busy, feed.hints());
-        feeds.push((shared.add_folder(slot), feed));
-    }
-    Ok((Arc::new(shared), feeds))
-}
-
-/// The places of a host, or of a folder with several hosts, in the queue: an equal share, so that a host that rests or hangs cannot fill the queue; and at least
-/// one for each folder that feeds it and one for rested jobs, or they would wait for each other.
-fn share_of_queue(queue: usize, hosts: usize, folders: usize) -> usize {
-    (queue / hosts.max(1)).max(folders + 1)
-}
-
-/// The places of every folder: one folder's `done` may lie in another one.
-fn own_places(config: &Config) -> Vec<PathBuf> {
-    let places =
-        |folder: &Folder| [folder.done.clone(), folder.retry.clone(), folder.failed.clone(), folder.manifest.clone()];
-    config.folders.iter().flat_map(places).collect()
-}
-
-fn flows(config: &Config, shared: &Shared) -> Vec<Flow> {
-    let flow = |slot: &HostSlot| {
-        let host = config.hosts.get(&slot.name);
-        let ceiling = host.and_then(|host| host.max_parallel).or_else(|| slot.host().max_parallel());
-        Flow::new(ceiling.unwrap_or(config.pool.workers), host.and_then(|host| host.rate))
-    };
-    shared.hosts().iter().map(|(_, slot)| flow(slot)).collect()
 }

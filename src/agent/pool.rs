@@ -224,6 +224,8 @@ impl Pool {
                 self.perhaps_ready();
             }
             Note::Checkpoint => {}
+            Note::Restored => self.hold_as_before(),
+            Note::Loaded(loaded, reply) => drop(reply.send(self.reload(*loaded))),
             Note::Cancel(sought, reply) => drop(reply.send(self.cancel(&sought))),
         }
     }
@@ -426,6 +428,7 @@ impl Pool {
                     let _ = reply.send(cancel::cancel(&shared, what).await);
                 });
             }
+            Request::Reload(reply) => self.read_again(reply),
             Request::Turn(turn, names, reply) => self.turn(turn, &names, reply),
         }
     }

@@ -1,7 +1,7 @@
 //! What the agent's tasks share: configuration, ledger, hosts, folders, and a few words to each other.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::albums::Albums;
-use super::cancel;
 use super::links::Changes;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
 use super::targets::{Away, Trip};
+use super::{Loaded, Reload, cancel};
 use crate::clock::{Clock, WallTime};
-use crate::config::{Config, Folder};
+use crate::config::{Config, ConfigError, Folder};
+use crate::control::steer::Reloaded;
 use crate::host::Host;
 use crate::job::{ErrorClass, Failure, Job, JobId};
 use crate::ledger::{Durability, Ledger, Write};
@@ -74,6 +75,10 @@ pub(super) enum Note {
     Scanned(FolderId),
     /// Somebody wants to know whether everything is done (`--once`).
     Checkpoint,
+    /// Marks of pauses were read: hosts that were not configured for a while may have one.
+    Restored,
+    /// The configuration was read again.
+    Loaded(Box<Result<Loaded, ConfigError>>, oneshot::Sender<Reloaded>),
     /// Give up what is queued or in flight of these; tells how many there were.
     Cancel(cancel::Sought, oneshot::Sender<usize>),
 }
@@ -114,13 +119,43 @@ pub(super) struct Rest {
     pub(super) reason: String,
 }
 
+/// Places in the queue.
+pub(super) struct Room {
+    pub(super) places: Arc<Semaphore>,
+    /// How many there are, taken or not.
+    count: AtomicUsize,
+}
+
+impl Room {
+    fn new(count: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(count)), count: AtomicUsize::new(count) }
+    }
+
+    /// So many from now on; surplus ones that are taken go when they are free.
+    pub(super) fn resize(&self, count: usize, shared: &Shared) {
+        let before = self.count.swap(count, Ordering::Relaxed);
+        self.places.add_permits(count.saturating_sub(before));
+        let (places, surplus) = (Arc::clone(&self.places), before.saturating_sub(count));
+        if surplus > 0 {
+            shared.tracker.spawn(async move {
+                for _ in 0..surplus {
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                    place.forget();
+                }
+            });
+        }
+    }
+}
+
 /// A host and what belongs to it.
 pub(super) struct HostSlot {
     pub(super) name: String,
     /// Replaced when it is configured anew; an attempt keeps the one that it began with.
     host: RwLock<Arc<dyn Host>>,
     /// Its places in the queue.
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: Room,
+    /// It is not configured any more.
+    gone: AtomicBool,
     /// Something of it may be due.
     pub(super) due: Notify,
     pub(super) next_due: Mutex<Option<WallTime>>,
@@ -142,7 +177,8 @@ impl HostSlot {
         Self {
             name,
             host: RwLock::new(host),
-            room: Arc::new(Semaphore::new(room)),
+            room: Room::new(room),
+            gone: AtomicBool::new(false),
             due: Notify::new(),
             next_due: Mutex::default(),
             last_success: Mutex::default(),
@@ -171,13 +207,26 @@ impl HostSlot {
     pub(super) fn host(&self) -> Arc<dyn Host> {
         Arc::clone(&self.host.read().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// From now on it is this one.
+    pub(super) fn set_host(&self, host: Arc<dyn Host>) {
+        *self.host.write().unwrap_or_else(PoisonError::into_inner) = host;
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::Relaxed);
+    }
 }
 
 /// A drop folder and what belongs to it.
 pub(super) struct FolderSlot {
     wiring: RwLock<Wiring>,
     /// Its places in the queue if it has several hosts: none of them may be kept from it by the files of another folder.
-    room: Arc<Semaphore>,
+    pub(super) room: Room,
     pub(super) busy: Busy,
     /// Files of jobs may lie in the drop folder itself: kept ones, and those that could not be moved. Only then a settled
     /// file can belong to a known job and the ledger has to be asked.
@@ -193,17 +242,23 @@ pub(super) struct FolderSlot {
 
 /// What of a drop folder changes with the configuration.
 #[derive(Clone)]
-struct Wiring {
-    config: Arc<Folder>,
-    hosts: Arc<[HostId]>,
-    hints: Hints,
+pub(super) struct Wiring {
+    pub(super) config: Arc<Folder>,
+    pub(super) hosts: Arc<[HostId]>,
+    pub(super) hints: Hints,
+    /// Places of all folders that lie in this one: they are not taken.
+    pub(super) places: Vec<PathBuf>,
+    /// Ends the task that reads the folder.
+    pub(super) feed: CancellationToken,
+    /// It is not configured any more.
+    pub(super) gone: bool,
 }
 
 impl FolderSlot {
-    pub(super) fn new(config: Arc<Folder>, hosts: Arc<[HostId]>, room: usize, busy: Busy, hints: Hints) -> Self {
+    pub(super) fn new(wiring: Wiring, room: usize, busy: Busy) -> Self {
         Self {
-            wiring: RwLock::new(Wiring { config, hosts, hints }),
-            room: Arc::new(Semaphore::new(room)),
+            wiring: RwLock::new(wiring),
+            room: Room::new(room),
             busy,
             in_place: AtomicBool::new(true),
             taken: AtomicU64::new(0),
@@ -215,6 +270,26 @@ impl FolderSlot {
 
     fn wiring(&self) -> Wiring {
         self.wiring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Configures it anew.
+    pub(super) fn rewire(&self, anew: impl FnOnce(Wiring) -> Wiring) {
+        let mut wiring = self.wiring.write().unwrap_or_else(PoisonError::into_inner);
+        *wiring = anew(wiring.clone());
+    }
+
+    /// Nothing is taken from it any more; what is in flight is recorded as before.
+    pub(super) fn remove(&self) {
+        self.rewire(|wiring| {
+            wiring.feed.cancel();
+            Wiring { gone: true, ..wiring }
+        });
+    }
+
+    /// How it is configured, and the places in it that are not taken; `None` if it is not configured any more.
+    pub(super) fn if_active(&self) -> Option<(Arc<Folder>, Vec<PathBuf>)> {
+        let wiring = self.wiring();
+        (!wiring.gone).then_some((wiring.config, wiring.places))
     }
 
     /// How it is configured now.
@@ -250,6 +325,8 @@ pub(super) struct Shared {
     hosts: RwLock<Vec<Arc<HostSlot>>>,
     /// By [`FolderId`]; only ever grows.
     folders: RwLock<Vec<Arc<FolderSlot>>>,
+    /// Every place of a folder's own since the start.
+    places: Mutex<Vec<PathBuf>>,
     pub(super) notes: mpsc::Sender<Note>,
     pub(super) results: Mutex<Option<mpsc::Sender<Finished>>>,
     /// Why nothing is sent at the moment: the ledger cannot be written.
@@ -271,6 +348,8 @@ pub(super) struct Shared {
     /// Sub-folders that are albums, and their galleries.
     pub(super) albums: Albums,
     pub(super) recent: Recent,
+    /// How the configuration is read again.
+    pub(super) reload: Option<Reload>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -286,6 +365,7 @@ pub(super) struct Means {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) notes: mpsc::Sender<Note>,
     pub(super) results: mpsc::Sender<Finished>,
+    pub(super) reload: Option<Reload>,
 }
 
 impl Shared {
@@ -297,6 +377,7 @@ impl Shared {
             ledger: means.ledger,
             hosts: RwLock::default(),
             folders: RwLock::default(),
+            places: Mutex::default(),
             notes: means.notes,
             results: Mutex::new(Some(means.results)),
             blocked: watch::Sender::new(None),
@@ -310,12 +391,28 @@ impl Shared {
             links: Changes::default(),
             albums: Albums::default(),
             recent: Recent::default(),
+            reload: means.reload,
         }
     }
 
     /// The configuration as it is now. It may be another one at the next call: what belongs together is taken from one.
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The places that are not taken: `new` ones, and what were such places before, so that no uploaded file is found
+    /// again because `done` lies elsewhere now. None of them may hide a folder.
+    pub(super) fn keep_places(&self, new: Vec<PathBuf>, config: &Config) -> Vec<PathBuf> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.extend(new);
+        places.sort_unstable();
+        places.dedup();
+        places.retain(|place| !config.folders.iter().any(|folder| folder.path.starts_with(place)));
+        places.clone()
+    }
+
+    pub(super) fn set_config(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     pub(super) fn add_host(&self, slot: HostSlot) -> HostId {
@@ -340,8 +437,13 @@ impl Shared {
         hosts.iter().position(|slot| slot.name == name).map(HostId)
     }
 
-    /// Every host.
+    /// Every host that is configured.
     pub(super) fn hosts(&self) -> Vec<(HostId, Arc<HostSlot>)> {
+        self.all_hosts().into_iter().filter(|(_, slot)| !slot.is_gone()).collect()
+    }
+
+    /// Every host, also those that are not configured any more.
+    pub(super) fn all_hosts(&self) -> Vec<(HostId, Arc<HostSlot>)> {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         hosts.iter().enumerate().map(|(index, slot)| (HostId(index), Arc::clone(slot))).collect()
     }
@@ -358,13 +460,22 @@ impl Shared {
     /// The places in the queue that the files of this folder take.
     pub(super) fn room(&self, slot: &FolderSlot) -> Arc<Semaphore> {
         match *slot.hosts() {
-            [host] => Arc::clone(&self.host(host).room),
-            _ => Arc::clone(&slot.room),
+            [host] => Arc::clone(&self.host(host).room.places),
+            _ => Arc::clone(&slot.room.places),
         }
     }
 
-    /// Every drop folder.
+    /// Every drop folder that is configured.
     pub(super) fn folders(&self) -> Vec<(FolderId, Arc<FolderSlot>)> {
+        self.all_folders().into_iter().filter(|(_, slot)| slot.if_active().is_some()).collect()
+    }
+
+    /// The folder at this path, also if it is not configured any more.
+    pub(super) fn slot_at(&self, path: &Path) -> Option<(FolderId, Arc<FolderSlot>)> {
+        self.all_folders().into_iter().find(|(_, slot)| slot.config().path == path)
+    }
+
+    fn all_folders(&self) -> Vec<(FolderId, Arc<FolderSlot>)> {
         let folders = self.folders.read().unwrap_or_else(PoisonError::into_inner);
         folders.iter().enumerate().map(|(index, slot)| (FolderId(index), Arc::clone(slot))).collect()
     }

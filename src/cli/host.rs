@@ -22,6 +22,10 @@ pub(super) enum HostCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Send one image to a host and say what came of it, or show its requests
+    Test(super::trial::TestArgs),
+    /// Bring a ShareX custom uploader (.sxcu): checks it, copies it, keeps its secrets apart
+    Import(super::import::ImportArgs),
 }
 
 pub(super) fn run(command: &HostCommand, file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
@@ -30,6 +34,8 @@ pub(super) fn run(command: &HostCommand, file: Option<&Path>, out: &mut Out) -> 
         HostCommand::List => list(&recipes, out),
         HostCommand::Show { name } if name == LOCAL => local(out),
         HostCommand::Show { name } => show(name, &recipes, out),
+        HostCommand::Test(args) => super::trial::run(args, file, out),
+        HostCommand::Import(args) => super::import::run(args, file, out),
     }
 }
 
@@ -50,6 +56,7 @@ fn list(recipes: &[Listed], out: &mut Out) -> Result<Exit, Stop> {
 fn origin(listed: &Listed) -> String {
     match &listed.origin {
         Origin::BuiltIn => "built in".to_owned(),
+        Origin::File(path) if listed.sxcu.is_some() => format!("{} (ShareX)", safe(&path.display().to_string())),
         Origin::File(path) => safe(&path.display().to_string()),
     }
 }

@@ -2,7 +2,9 @@
 
 mod check;
 mod exit;
+mod health;
 mod host;
+mod import;
 mod out;
 mod retry;
 mod run;
@@ -10,6 +12,8 @@ mod status;
 mod steer;
 mod tail;
 mod template;
+mod trial;
+mod watch;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -69,6 +73,8 @@ enum Command {
     Resume(steer::TurnArgs),
     /// Scan all folders now
     Rescan,
+    /// Read the configuration again; a mistake in it changes nothing
+    Reload,
     /// Show formats and templates; convert those of another program
     #[command(subcommand)]
     Template(template::TemplateCommand),
@@ -104,6 +110,7 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
         Command::Pause(args) => steer::pause(&args, &client(file)?, out),
         Command::Resume(args) => steer::resume(&args, &client(file)?, out),
         Command::Rescan => steer::rescan(&client(file)?, out),
+        Command::Reload => steer::reload(&client(file)?, out),
         Command::Template(command) => template::run(&command, file, out),
         Command::Host(command) => host::run(&command, file, out),
     }
@@ -145,9 +152,15 @@ fn config_or_default(file: Option<&Path>) -> Result<Config, Stop> {
     }
 }
 
-/// A client of the agent that uses this configuration.
+/// A client of the agent that uses this configuration. A mistake in it since the agent was started does not keep anybody
+/// from talking to it.
 fn client(file: Option<&Path>) -> Result<Client, Stop> {
-    Ok(Client::new(&paths::control_socket(&config_or_default(file)?)))
+    let config = match config::draft(file) {
+        Ok(draft) => draft.config,
+        Err(error) if file.is_some() => return Err(error.into()),
+        Err(_) => Config::default(),
+    };
+    Ok(Client::new(&paths::control_socket(&config)))
 }
 
 #[cfg(test)]

@@ -66,6 +66,14 @@ impl Out {
         Self { paint: Paint { colour: wanted && stdout.is_terminal() }, writer: stdout.lock() }
     }
 
+    /// Lets `write` write to standard output.
+    pub(super) fn with_writer(
+        &mut self,
+        write: impl FnOnce(&mut StdoutLock<'static>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        write(&mut self.writer)
+    }
+
     /// Prints text that ends with a newline or is a part of a line.
     pub(super) fn print(&mut self, text: &str) -> io::Result<()> {
         self.writer.write_all(text.as_bytes())?;

@@ -13,7 +13,7 @@ use super::{Exit, config};
 use crate::agent::{self, Setup, Summary};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Draft, Listen, Problem, paths};
-use crate::control::{REQUEST_QUEUE, server};
+use crate::control::{Handle, REQUEST_QUEUE, Request, server};
 use crate::host;
 use crate::host::local::{Site, Store};
 use crate::ledger::sqlite::{Opened, SqliteLedger};
@@ -29,7 +29,7 @@ Examples:
   pixchute run --once                 upload what is there, then end";
 
 /// Arguments of `run`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct RunArgs {
     /// Folders to watch instead of the configured ones; made if missing
@@ -59,6 +59,8 @@ fn listen(text: &str) -> Result<Listen, String> {
 }
 
 pub(super) async fn run(args: &RunArgs, file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
+    // The same file at every reload, wherever one is looked for by then.
+    let found = config::find(file).and_then(|file| std::path::absolute(file).ok());
     let config = Arc::new(configuration(args, file)?);
     let _logging = telemetry::init(&config.log).map_err(|error| Stop::said(Exit::Config, error.to_string()))?;
     // The ledger's lock first: a second agent must not touch anything.
@@ -68,10 +70,10 @@ pub(super) async fn run(args: &RunArgs, file: Option<&Path>, out: &mut Out) -> R
         emit(Event::LedgerRepaired, &Fields::default(), format_args!("{message}"));
     }
     make_folders(&config)?;
-    let (setup, greeting) = set_up(config, Arc::new(ledger), fresh, args).await?;
+    let (setup, handle, greeting) = set_up(config, Arc::new(ledger), fresh, (args, found)).await?;
     // A greeting that nobody reads is no reason to end.
     let _ = out.print(&greeting);
-    let summary = until_told_twice(setup).await?;
+    let summary = until_told_twice(setup, handle).await?;
     Ok(if args.once && summary.failed + summary.deferred > 0 { Exit::Failed } else { Exit::Done })
 }
 
@@ -89,15 +91,17 @@ async fn set_up(
     config: Arc<Config>,
     ledger: Arc<dyn Ledger>,
     rebuild: bool,
-    args: &RunArgs,
-) -> Result<(Setup, String), Stop> {
+    (args, file): (&RunArgs, Option<PathBuf>),
+) -> Result<(Setup, Handle, String), Stop> {
     let people = people(&config).await?;
     let control = server::bind_control(&paths::control_socket(&config))
         .map_err(|error| Stop::said(Exit::Failed, error.to_string()))?;
     let site = people.as_ref().map(|people| Site { store: Store::at(&paths::data_dir()), base_url: people.base_url() });
     let hosts = host::build(&config, site.clone()).map_err(|problems| config.rejected(problems))?;
     let greeting = if args.dirs.is_empty() { String::new() } else { greeting(&config, people.as_ref()) };
+    let reload = file.map(|file| reload(args.clone(), file, site.clone()));
     let (handle, requests) = tokio::sync::mpsc::channel(REQUEST_QUEUE);
+    let own = handle.clone();
     let state = server::State {
         ledger: Arc::clone(&ledger),
         handle,
@@ -109,21 +113,41 @@ async fn set_up(
     let services: agent::Services =
         Box::new(move |end| Box::pin(async move { server::serve(people, Some(control), state, end).await }));
     let (clock, services, once) = (Clock::System, Some(services), args.once);
-    Ok((Setup { config, clock, ledger, rebuild, hosts, requests, services, gallery, once }, greeting))
+    let setup = Setup { config, clock, ledger, rebuild, hosts, requests, services, gallery, once, reload };
+    Ok((setup, own, greeting))
+}
+
+/// How the configuration is read again: in the way of the start, for the same command line. What is bound stays as it is.
+fn reload(args: RunArgs, file: PathBuf, site: Option<Site>) -> agent::Reload {
+    Arc::new(move || {
+        let config = configuration(&args, Some(&file))?;
+        let hosts = host::build(&config, site.clone()).map_err(|problems| config.rejected(problems))?;
+        Ok(agent::Loaded { config, hosts })
+    })
 }
 
 /// Runs the agent; the first SIGTERM or SIGINT lets it finish, the second ends it at once.
-async fn until_told_twice(setup: Setup) -> Result<Summary, Stop> {
+async fn until_told_twice(setup: Setup, handle: Handle) -> Result<Summary, Stop> {
     let cannot = |error: std::io::Error| Stop::said(Exit::Failed, format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(cannot)?;
+    let reloads = setup.reload.is_some();
     let told = CancellationToken::new();
     let signals = async {
-        for _ in 0..2 {
+        let mut count = 0;
+        while count < 2 {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => if reloads {
+                    // The log tells what comes of it.
+                    let (reply, _) = tokio::sync::oneshot::channel();
+                    let _ = handle.try_send(Request::Reload(reply));
+                    continue;
+                }
             }
+            count += 1;
             told.cancel();
         }
     };
@@ -169,7 +193,7 @@ fn ledger_stop(error: LedgerError) -> Stop {
 }
 
 /// What applies: the file, and above it the command line; with everything that is wrong with it, hosts included.
-fn configuration(args: &RunArgs, file: Option<&Path>) -> Result<Config, Stop> {
+fn configuration(args: &RunArgs, file: Option<&Path>) -> Result<Config, ConfigError> {
     let mut config = if args.dirs.is_empty() {
         checked(config::draft(file)?, args.listen)?
     } else {

@@ -1,9 +1,10 @@
 //! `pixchute status`: how the running agent is.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::out::{Align, Out, Paint, Stop, safe, table};
-use super::{Exit, Threads, wait};
+use super::{Exit, Threads, health, wait, watch};
 use crate::clock::WallTime;
 use crate::control::client::Client;
 use crate::control::human;
@@ -18,9 +19,41 @@ pub(super) struct StatusArgs {
     /// The whole state as JSON, as `GET /v1/status` gives it
     #[arg(long)]
     json: bool,
+    /// Over the whole screen and again and again, with the progress of each file; q quits
+    #[arg(long, conflicts_with_all = ["json", "check"])]
+    watch: bool,
+    /// For scripts: exit code 1 and the reasons if something is wrong
+    #[arg(long, conflicts_with = "json")]
+    check: bool,
+    /// With --check: how long a file may wait, rest or settle
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1h", requires = "check")]
+    max_age: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a time such as 90s, 30m, 1h30m or 2d";
+    let signed: jiff::SignedDuration = match text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()) {
+        Some(days) => jiff::SignedDuration::from_hours(days.saturating_mul(24)),
+        None => text.parse().map_err(|_| expected.to_owned())?,
+    };
+    Duration::try_from(signed).map_err(|_| expected.to_owned())
 }
 
 pub(super) fn run(args: &StatusArgs, client: &Client, out: &mut Out) -> Result<Exit, Stop> {
+    if args.watch {
+        let paint = out.paint;
+        return wait(Threads::One, watch::run(client, out, |status| render(status, paint)));
+    }
+    if args.check {
+        let status: Status = wait(Threads::One, async { Ok(client.get("/v1/status").await?) })?;
+        let problems = health::problems(&status, args.max_age);
+        if problems.is_empty() {
+            out.print("ok\n")?;
+            return Ok(Exit::Done);
+        }
+        out.print(&(problems.join("\n") + "\n"))?;
+        return Ok(Exit::Failed);
+    }
     if args.json {
         // Passed on as it is, so that a newer agent's fields are not lost.
         let status: serde_json::Value = wait(Threads::One, async { Ok(client.get("/v1/status").await?) })?;
@@ -117,6 +150,25 @@ fn folder_notes(folder: &FolderStatus, now: WallTime) -> Vec<String> {
     }
     if let Some(reason) = &folder.watch_reason {
         notes.push(format!("{path}: {} because {}", safe(&folder.watch), safe(reason)));
+    }
+    let times = &folder.oldest_at;
+    let oldest = [
+        ("waiting", times.waiting),
+        ("started", times.started),
+        ("uploaded", times.uploaded),
+        ("cooling", times.cooling),
+        ("failed", times.failed),
+    ];
+    let ages: Vec<String> = oldest
+        .into_iter()
+        .filter_map(|(state, at)| at.map(|at| format!("{state} {}", human::age(now.since(at)))))
+        .collect();
+    if !ages.is_empty() {
+        let next = folder.next_due_at.map(|due| format!("; next try in {}", human::age(due.since(now))));
+        notes.push(format!("{path}: the oldest {}{}", ages.join(", "), next.unwrap_or_default()));
+    }
+    if let Some(error) = &folder.last_error {
+        notes.push(format!("{path}: last error {} ago: {}", human::age(now.since(error.at)), safe(&error.message)));
     }
     for file in folder.settling.iter().take(SETTLING_SHOWN) {
         let (since, change) = (human::age(now.since(file.since)), human::age(now.since(file.last_change)));

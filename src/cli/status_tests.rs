@@ -87,6 +87,7 @@ pool     1 of 8 workers busy, 1 attempts parked, 2 of 100 queued, the oldest for
 
 FOLDER        HOST     WATCH   SETTLING  OPEN  COOLING  FAILED  DONE  OLDEST
 /home/a/Drop  pixhost  native         1     3        4       1   120  5 min
+  /home/a/Drop: the oldest waiting 5 min, cooling 3 min; next try in 1 min
   /home/a/Drop: slow\\u{1b}[2J.jpg is settling for 8 s, last change 1 s ago
 
 HOST     RUNNING  PARKED  WINDOW  QUEUED  LAST SUCCESS  STATE

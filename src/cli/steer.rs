@@ -1,4 +1,4 @@
-//! `pixchute cancel`, `pause`, `resume`, `rescan`: steer the running agent.
+//! `pixchute cancel`, `pause`, `resume`, `rescan`, `reload`: steer the running agent.
 
 use std::fmt::Write as _;
 use std::path::{self, Path, PathBuf};
@@ -6,7 +6,8 @@ use std::path::{self, Path, PathBuf};
 use super::out::{Out, Stop, safe};
 use super::{Exit, Threads, wait};
 use crate::control::client::Client;
-use crate::control::steer::{CancelBody, Cancelled, Named, PauseBody, Rescanned, Turned};
+use crate::control::client::ClientError;
+use crate::control::steer::{CancelBody, Cancelled, Named, PauseBody, Reloaded, Rescanned, Turned};
 
 /// Arguments of `cancel`.
 #[derive(Debug, clap::Args)]
@@ -55,6 +56,33 @@ pub(super) fn rescan(client: &Client, out: &mut Out) -> Result<Exit, Stop> {
     let scanned: Rescanned = wait(Threads::One, async { Ok(client.post("/v1/folders/rescan", &empty).await?) })?;
     let folders = if scanned.folders == 1 { "folder is" } else { "folders are" };
     out.print(&format!("{} {folders} scanned now\n", scanned.folders))?;
+    Ok(Exit::Done)
+}
+
+/// Exit code 78 if the configuration cannot be used: then the old one applies.
+pub(super) fn reload(client: &Client, out: &mut Out) -> Result<Exit, Stop> {
+    let empty = serde_json::Map::new();
+    let answer = wait(Threads::One, async { Ok(client.post::<Reloaded>("/v1/reload", &empty).await) })?;
+    let reloaded = match answer {
+        Err(ClientError::Refused { status, message }) if status.as_u16() == 422 => {
+            return Err(Stop::said(Exit::Config, format!("nothing was changed\n{}", message.trim_end())));
+        }
+        other => other?,
+    };
+    let mut text = String::new();
+    for change in &reloaded.changes {
+        let _ = writeln!(text, "{}", safe(change));
+    }
+    let count = reloaded.changes.len();
+    let _ = match (count, reloaded.running) {
+        (0, _) => writeln!(text, "nothing has changed"),
+        (_, 0) => writeln!(text, "reloaded: {count} {}", if count == 1 { "change" } else { "changes" }),
+        (_, running) => writeln!(text, "reloaded: {count} changes; {running} uploads under way go on as they began"),
+    };
+    if reloaded.at_start > 0 {
+        let _ = writeln!(text, "{} of them apply after the next start of the agent", reloaded.at_start);
+    }
+    out.print(&text)?;
     Ok(Exit::Done)
 }
 

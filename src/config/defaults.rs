@@ -103,6 +103,7 @@ impl Folder {
             render: Vec::new(),
             dedupe: Dedupe::Link,
             max_bytes: 100_000_000,
+            strip_metadata: false,
             create: false,
             path,
         }

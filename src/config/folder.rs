@@ -114,7 +114,6 @@ fn read_one<'t>(
         let help = "remove `recursive = false`".to_owned();
         section.wrong("album", "means nothing where sub-folders are not watched", Some(help));
     }
-    section.later("strip_metadata", "false");
     section.later("verify", "false");
     let spans = ["path", "host", "done", "retry", "failed", "manifest"].map(|key| (key, section.span(key)));
     section.finish(problems);
@@ -224,6 +223,7 @@ fn read_watching(folder: &mut Folder, section: &mut Section<'_>) {
         bytes.filter(|bytes| (1..=MAX_BYTES).contains(bytes))
     });
     set(&mut folder.max_bytes, max_bytes);
+    set(&mut folder.strip_metadata, section.flag("strip_metadata"));
 }
 
 fn read_shelving(folder: &mut Folder, section: &mut Section<'_>, env: &Environment<'_>) {

@@ -8,6 +8,7 @@
 //! secret files are opened. Two names of one folder (links) are not noticed.
 
 mod defaults;
+mod difference;
 mod draft;
 mod environment;
 mod folder;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+pub use difference::{Change, alike, difference};
 pub use draft::Draft;
 pub use load::{draft, find, for_directories, load, parse};
 pub use problem::{ConfigError, Problem};
@@ -199,6 +201,8 @@ pub struct Folder {
     pub dedupe: Dedupe,
     /// Larger files are refused.
     pub max_bytes: u64,
+    /// Whether metadata is removed from what is sent.
+    pub strip_metadata: bool,
     /// Make the folder if it does not exist (only `run DIR` sets it).
     pub create: bool,
 }

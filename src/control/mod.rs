@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::job::JobId;
 pub use model::{AttemptStatus, Status};
-use steer::{CancelWhat, Cancelled, Named, Rescanned, Turn, Turned};
+use steer::{CancelWhat, Cancelled, Named, Reloaded, Rescanned, Turn, Turned};
 
 /// How many requests may wait for the agent: each comes from a connection that waits for its answer, and the agent
 /// answers in microseconds; a full channel makes the connection wait, not the agent.
@@ -47,6 +47,8 @@ pub enum Request {
     Cancel(CancelWhat, oneshot::Sender<Cancelled>),
     /// Pause hosts and folders, or let them go on; no name means everything.
     Turn(Turn, Vec<Named>, oneshot::Sender<Turned>),
+    /// Read the configuration again.
+    Reload(oneshot::Sender<Reloaded>),
 }
 
 /// Which jobs shall be tried again.

@@ -81,3 +81,17 @@ pub struct Rescanned {
     /// How many folders are scanned now.
     pub folders: usize,
 }
+
+/// What became of a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What differs, key by key; empty when nothing does.
+    pub changes: Vec<String>,
+    /// How many of these apply after the next start only.
+    pub at_start: usize,
+    /// Uploads that were under way and go on as they began.
+    pub running: usize,
+    /// Why nothing was changed: everything that is wrong with the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
+}

@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 use super::Request;
 use super::api::{ApiError, ask};
 use super::server::State;
-use super::steer::{CancelBody, CancelWhat, Cancelled, Named, PauseBody, Turn, Turned};
+use super::steer::{CancelBody, CancelWhat, Cancelled, Named, PauseBody, Reloaded, Turn, Turned};
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/v1/jobs/{id}/cancel", post(cancel_job))
         .route("/v1/cancel", post(cancel))
+        .route("/v1/reload", post(reload))
         .route("/v1/hosts/{name}/pause", post(async |state, name| host(state, name, Turn::Pause).await))
         .route("/v1/hosts/{name}/resume", post(async |state, name| host(state, name, Turn::Resume).await))
         .route("/v1/folders/pause", post(async |state, body| folder(state, body, Turn::Pause).await))
@@ -39,6 +40,15 @@ async fn cancel(Extract(state): Extract<State>, body: Bytes) -> Result<Json<Canc
         return Err(ApiError::bad(FORM));
     }
     Ok(Json(ask(&state, |reply| Request::Cancel(CancelWhat::Paths(paths), reply)).await?))
+}
+
+/// A configuration that cannot be used changes nothing and is the caller's mistake.
+async fn reload(Extract(state): Extract<State>) -> Result<Json<Reloaded>, ApiError> {
+    let reloaded = ask(&state, Request::Reload).await?;
+    match reloaded.rejected {
+        Some(problems) => Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, problems)),
+        None => Ok(Json(reloaded)),
+    }
 }
 
 async fn host(Extract(state): Extract<State>, Path(name): Path<String>, turn: Turn) -> Result<Json<Turned>, ApiError> {

@@ -136,7 +136,7 @@ fn head(boundary: &str, name: &str) -> String {
 }
 
 /// A name inside of `name="…"`.
-fn escaped(name: &str) -> String {
+pub(super) fn escaped(name: &str) -> String {
     name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
 }
 

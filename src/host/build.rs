@@ -48,6 +48,13 @@ pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<Str
     if problems.is_empty() { Ok(hosts) } else { Err(problems) }
 }
 
+/// Whether the recipe of `host` is the user's own, which may say something else at the next look.
+#[must_use]
+pub fn is_own_recipe(config: &Config, host: &HostConfig) -> bool {
+    host.recipe != LOCAL && !library::recipes(None).iter().any(|listed| listed.name == host.recipe)
+        || recipe_folder(config).is_some_and(|folder| folder.join(format!("{}.toml", host.recipe)).exists())
+}
+
 /// Where the user's own recipes lie: `hosts/` beside the configuration file, or in the platform's configuration folder.
 #[must_use]
 pub fn recipe_folder(config: &Config) -> Option<PathBuf> {

@@ -18,7 +18,7 @@ use super::redact::Redactor;
 use super::run::{Run, Stop};
 use super::session::{Session, Sessions, SharedJar, Values};
 use super::sites::Sites;
-use super::{Doing, Galleries, Gallery, Host, Limits, Progress, Sending, Upload};
+use super::{Doing, Galleries, Gallery, Host, Limits, Preview, Progress, Sending, Upload};
 use crate::clock::Clock;
 use crate::config::Retry;
 use crate::job::{ErrorClass, Failure, Links, Phase};
@@ -59,6 +59,10 @@ impl Host for RecipeHost {
 
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
         Box::pin(async move { self.send(upload).await.map_err(|failure| *failure) })
+    }
+
+    fn previews(&self, upload: &Upload) -> Vec<Preview> {
+        self.preview_all(upload)
     }
 
     fn galleries(&self) -> Option<&dyn Galleries> {

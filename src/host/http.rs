@@ -30,7 +30,7 @@ const IDLE: Duration = Duration::from_secs(4);
 const IDLE_CONNECTIONS: usize = 8;
 
 /// Who we are: some hosts hang up on clients that do not say.
-const USER_AGENT: &str = concat!("pixchute/", env!("CARGO_PKG_VERSION"), " (drop folder image uploader)");
+pub(super) const USER_AGENT: &str = concat!("pixchute/", env!("CARGO_PKG_VERSION"), " (drop folder image uploader)");
 
 /// A client for the site at `base_url`.
 ///

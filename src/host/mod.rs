@@ -15,6 +15,7 @@ pub mod links;
 pub mod local;
 mod options;
 mod prepare;
+mod preview;
 pub mod progress;
 pub mod rate;
 pub mod recipe;
@@ -24,6 +25,7 @@ mod session;
 mod sites;
 pub mod source;
 mod store;
+mod strip;
 pub mod sxcu;
 pub mod thumb;
 mod verdict;
@@ -38,11 +40,12 @@ use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use body::wire_name;
-pub use build::{build, notes, recipe_folder};
+pub use build::{build, is_own_recipe, notes, recipe_folder};
 pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;
 pub use source::Source;
+pub use strip::{NotStripped, can_strip, strip};
 
 /// The future of one upload. Dropping it closes its connections.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Links, Failure>> + Send + 'a>>;
@@ -70,6 +73,11 @@ pub trait Host: Send + Sync + 'static {
     /// could; the caller drops it at the deadline in any case.
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a>;
 
+    /// Every request of this upload, in order, without sending anything; none if they cannot be told.
+    fn previews(&self, _upload: &Upload) -> Vec<Preview> {
+        Vec::new()
+    }
+
     /// What it can do with galleries; `None` when it has none.
     fn galleries(&self) -> Option<&dyn Galleries> {
         None
@@ -80,6 +88,23 @@ pub trait Host: Send + Sync + 'static {
     fn delete<'a>(&'a self, _uploaded: &'a Links, _deadline: Instant) -> Option<Doing<'a>> {
         None
     }
+}
+
+/// One request as it would be sent, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// Which step of what.
+    pub step: String,
+    /// The condition of the step, if it has one.
+    pub when: Option<String>,
+    /// The request method.
+    pub method: String,
+    /// The address; what is only known from an earlier answer is named in double braces.
+    pub url: String,
+    /// The headers in their order.
+    pub headers: Vec<(String, String)>,
+    /// The parts of the body, a line or more for each.
+    pub body: Vec<String>,
 }
 
 /// Galleries of one host: made before the first image, filled by [`Upload::gallery`], finished after the last.

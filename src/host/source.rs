@@ -8,7 +8,11 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::job::{Fingerprint, ImageKind, WHOLE_FILE_LIMIT};
+use super::strip::{Cut, Piece};
+use crate::job::{ContentHash, Fingerprint, ImageKind, WHOLE_FILE_LIMIT};
+
+/// How much is read at once for the hash.
+const HASHED: usize = 256 << 10;
 
 /// A file on its way to a host: open, or all of it in memory.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub struct Source {
     name: String,
     kind: ImageKind,
     whole: Option<Bytes>,
+    /// What is sent of the file, and where each part begins in what is sent; empty for all of it.
+    parts: Vec<(u64, Piece)>,
 }
 
 impl Source {
@@ -30,7 +36,7 @@ impl Source {
     pub fn open(path: &Path, name: String, kind: ImageKind) -> io::Result<(Self, Fingerprint)> {
         let file = File::open(path)?;
         let fingerprint = Fingerprint::of(&file.metadata()?);
-        let mut source = Self { file: Some(file), len: fingerprint.len, name, kind, whole: None };
+        let mut source = Self::new(Some(file), fingerprint.len, name, kind);
         if source.len <= WHOLE_FILE_LIMIT {
             source.whole = Some(source.read(0, usize::try_from(source.len).unwrap_or(usize::MAX))?);
         }
@@ -40,7 +46,11 @@ impl Source {
     /// A file whose content is in memory already.
     #[must_use]
     pub fn in_memory(content: Bytes, name: String, kind: ImageKind) -> Self {
-        Self { file: None, len: content.len() as u64, name, kind, whole: Some(content) }
+        Self { whole: Some(content.clone()), ..Self::new(None, content.len() as u64, name, kind) }
+    }
+
+    fn new(file: Option<File>, len: u64, name: String, kind: ImageKind) -> Self {
+        Self { file, len, name, kind, whole: None, parts: Vec::new() }
     }
 
     /// The fingerprint of the open file now; `None` without one. Blocking, but only a system call.
@@ -93,8 +103,72 @@ impl Source {
         }
         let file = self.file.as_ref().expect("what is not in memory is open");
         let mut block = Block::take();
-        read_exactly(file, offset, len, &mut block.0)?;
+        block.0.clear();
+        if self.parts.is_empty() {
+            read_exactly(file, offset, len, &mut block.0)?;
+        } else {
+            self.read_parts(file, offset, len, &mut block.0)?;
+        }
         Ok(Bytes::from_owner(block))
+    }
+
+    fn read_parts(&self, file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let first = self.parts.partition_point(|(start, part)| start + part.len() <= offset);
+        for (start, part) in &self.parts[first..] {
+            let skipped = (offset + bytes.len() as u64) - start;
+            let wanted = (len - bytes.len()).min(usize::try_from(part.len() - skipped).unwrap_or(usize::MAX));
+            match part {
+                Piece::Keep { from, .. } => read_exactly(file, from + skipped, wanted, bytes)?,
+                Piece::Insert(inserted) => {
+                    let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+                    bytes.extend_from_slice(&inserted[skipped..skipped + wanted]);
+                }
+            }
+            if bytes.len() == len {
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// What `cut` leaves of it. Blocking.
+    pub(super) fn cut(&self, cut: Cut) -> io::Result<Self> {
+        let mut len = 0;
+        let mut parts = Vec::with_capacity(cut.pieces.len());
+        for piece in cut.pieces {
+            let start = len;
+            len += piece.len();
+            parts.push((start, piece));
+        }
+        if self.whole.is_none() {
+            let file = self.file.as_ref().map(File::try_clone).transpose()?;
+            return Ok(Self { parts, ..Self::new(file, len, self.name.clone(), self.kind) });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
+        for (_, part) in &parts {
+            match part {
+                Piece::Keep { from, len } => {
+                    bytes.extend_from_slice(&self.read(*from, usize::try_from(*len).unwrap_or(usize::MAX))?);
+                }
+                Piece::Insert(inserted) => bytes.extend_from_slice(inserted),
+            }
+        }
+        Ok(Self::in_memory(bytes.into(), self.name.clone(), self.kind))
+    }
+
+    /// The hash of what is sent. Blocking; reads all of it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn hash(&self) -> io::Result<ContentHash> {
+        let mut hasher = blake3::Hasher::new();
+        let mut at = 0;
+        while at < self.len {
+            let len = usize::try_from(self.len - at).unwrap_or(HASHED).min(HASHED);
+            hasher.update(&self.read(at, len)?);
+            at += len as u64;
+        }
+        Ok(ContentHash(*hasher.finalize().as_bytes()))
     }
 }
 
@@ -133,13 +207,13 @@ impl Drop for Block {
     }
 }
 
-/// Reads exactly `len` bytes at `offset` into `bytes`, in memory that is not cleared first: that would cost as much as the
+/// Reads exactly `len` bytes at `offset` to the end of `bytes`, in memory that is not cleared first: that would cost as much as the
 /// reading.
 fn read_exactly(file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
-    bytes.clear();
+    let before = bytes.len();
     bytes.reserve_exact(len);
-    while bytes.len() < len {
-        let at = offset.saturating_add(bytes.len() as u64);
+    while bytes.len() < before + len {
+        let at = offset.saturating_add((bytes.len() - before) as u64);
         match rustix::io::pread(file, rustix::buffer::spare_capacity(bytes), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -147,6 +221,6 @@ fn read_exactly(file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io
         }
     }
     // The memory may have more room than was asked for.
-    bytes.truncate(len);
+    bytes.truncate(before + len);
     Ok(())
 }

@@ -69,6 +69,7 @@ impl Judge<'_> {
             delete_url: optional(spec.delete_url.as_slice()),
             delete_token: first(spec.delete_token.as_slice()),
             url,
+            stripped: false,
         };
         let fake = |text: &String| spec.fake.as_ref().is_some_and(|fake| fake.is_match(text));
         if fake(&links.url) || links.thumb.as_ref().is_some_and(fake) {

@@ -23,6 +23,9 @@ pub struct Mirror {
     /// What the host's delete request needs, on hosts that delete by request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_token: Option<String>,
+    /// What was sent is the file without its metadata; left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stripped: bool,
     /// The album's page on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub album_url: Option<String>,
@@ -42,6 +45,7 @@ impl Mirror {
             image: links.image,
             delete_url: links.delete_url,
             delete_token: links.delete_token,
+            stripped: links.stripped,
             ..Self::default()
         }
     }
@@ -55,6 +59,7 @@ impl Mirror {
             image: self.image.clone(),
             delete_url: self.delete_url.clone(),
             delete_token: self.delete_token.clone(),
+            stripped: self.stripped,
         })
     }
 

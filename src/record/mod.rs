@@ -60,6 +60,9 @@ pub struct Record {
     /// What the host's delete request needs, on hosts that delete by request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_token: Option<String>,
+    /// What was sent is the file without its metadata (`strip_metadata`); left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stripped: bool,
     /// The sub-folder as an album.
     pub album: Option<String>,
     /// The album's page.
@@ -210,6 +213,7 @@ impl Record {
             image: None,
             delete_url: None,
             delete_token: None,
+            stripped: false,
             album: None,
             album_url: None,
             bytes: job.fingerprint.len,
@@ -234,6 +238,7 @@ impl Record {
         self.image = links.image;
         self.delete_url = links.delete_url;
         self.delete_token = links.delete_token;
+        self.stripped = links.stripped;
         self
     }
 
@@ -293,6 +298,7 @@ impl Record {
             image: self.image.clone(),
             delete_url: self.delete_url.clone(),
             delete_token: self.delete_token.clone(),
+            stripped: self.stripped,
         })
     }
 

@@ -35,6 +35,7 @@ pub(crate) fn uploaded(seq: u64) -> Record {
         image: None,
         delete_url: Some("https://img.example/delete-me".to_owned()),
         delete_token: None,
+        stripped: false,
     };
     let job = Job { id: JobId::generate(), ..job() };
     Record::of(&job, seq, WallTime::from_millis(1_795_435_200_123), Status::Uploaded)

@@ -308,6 +308,7 @@ fn sample_record(index: usize) -> Record {
         image: link("image").filter(|_| full),
         delete_url: link("delete").filter(|_| full),
         delete_token: None,
+        stripped: false,
         album: Some("trip".to_owned()).filter(|_| full),
         album_url: link("album").filter(|_| full),
         bytes: 1,

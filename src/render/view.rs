@@ -13,7 +13,7 @@ use crate::clock::WallTime;
 use crate::record::{Record, Status};
 
 /// The fields of a file: those of its record, and what can be read off them.
-pub(super) const FILE: [&str; 31] = [
+pub(super) const FILE: [&str; 32] = [
     "v",
     "seq",
     "job",
@@ -28,6 +28,7 @@ pub(super) const FILE: [&str; 31] = [
     "image",
     "delete_url",
     "delete_token",
+    "stripped",
     "album",
     "album_url",
     "bytes",
@@ -167,6 +168,7 @@ impl Object for File {
             "image" => address(record.image.as_deref()),
             "delete_url" => address(record.delete_url.as_deref()),
             "delete_token" => text(&record.delete_token),
+            "stripped" => Value::from(record.stripped),
             "album" => text(&record.album),
             "album_url" => address(record.album_url.as_deref()),
             "bytes" => Value::from(record.bytes),

@@ -11,12 +11,13 @@ pub mod tally;
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 pub use event::{Event, Fields, emit, shown, trouble};
@@ -61,12 +62,15 @@ pub enum LoggingError {
 pub fn init(log: &Log) -> Result<Logging, LoggingError> {
     let filter = EnvFilter::try_new(directives(&log.level))
         .map_err(|error| LoggingError::Filter { level: log.level.clone(), reason: error.to_string() })?;
+    let (filter, handle) = reload::Layer::new(filter);
     if matches!(chosen(log.format), LogFormat::Journald)
         && let Ok(journal) = tracing_journald::layer()
     {
         let journal = journal.with_field_prefix(None).with_syslog_identifier("pixchute".to_owned());
         // A second logger in the same process (a test's) keeps the first.
-        let _ = tracing_subscriber::registry().with(filter).with(journal).try_init();
+        if tracing_subscriber::registry().with(filter).with(journal).try_init().is_ok() {
+            let _ = FILTER.set(handle);
+        }
         return Ok(Logging { _writer: None, lost: None });
     }
     let (writer, guard) =
@@ -87,8 +91,20 @@ pub fn init(log: &Log) -> Result<Logging, LoggingError> {
                 .with_filter(filter),
         ),
     };
-    let _ = tracing_subscriber::registry().with(lines).try_init();
+    if tracing_subscriber::registry().with(lines).try_init().is_ok() {
+        let _ = FILTER.set(handle);
+    }
     Ok(Logging { _writer: Some(guard), lost: Some(lost) })
+}
+
+/// The way to the filter of the log that is open.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Another level from now on. Nothing happens if it is no filter: a configuration is checked before.
+pub fn set_level(level: &str) {
+    if let (Some(handle), Ok(filter)) = (FILTER.get(), EnvFilter::try_new(directives(level))) {
+        let _ = handle.reload(filter);
+    }
 }
 
 /// The filter that `[log] level` means. A plain level is ours: what libraries say at `debug` and `trace` includes whole

@@ -4,12 +4,17 @@
 
 mod contracts;
 mod fake;
+mod galleries;
+mod imagebam;
+mod imx;
 mod misbehaviour;
+mod previews;
 mod problems;
 mod retries;
 mod site;
 mod stores;
 mod sxcu;
+mod turbo;
 mod vipr;
 
 use std::collections::BTreeMap;

@@ -109,6 +109,10 @@ pub(crate) fn html(body: &str) -> String {
     text("200 OK", "Content-Type: text/html; charset=UTF-8\r\n", body)
 }
 
+pub(crate) fn json(body: &str) -> String {
+    text("200 OK", "Content-Type: application/json\r\n", body)
+}
+
 pub(crate) fn redirect(to: &str, headers: &str) -> String {
     text("302 Found", &format!("Location: {to}\r\n{headers}"), "")
 }

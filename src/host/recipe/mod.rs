@@ -14,6 +14,7 @@ mod form;
 pub mod library;
 mod load;
 mod pick;
+mod plain;
 mod random;
 mod sections;
 mod steps;

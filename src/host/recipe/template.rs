@@ -11,6 +11,7 @@ use icu_normalizer::DecomposingNormalizerBorrowed;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::plain::{self, Part};
 use super::{Answer, Draw};
 
 /// The longest rendered text. Keys, titles and URLs are far below; nothing larger belongs in a text field of an upload.
@@ -41,7 +42,8 @@ pub struct Template(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Expressions(String),
+    /// A text, and its parts if it needs no engine.
+    Expressions(String, Option<Arc<[Part]>>),
     Foreign(Arc<dyn Foreign>),
 }
 
@@ -109,7 +111,7 @@ impl Template {
             template.undeclared_variables(true).into_iter().filter(|name| !known.contains(name)).collect();
         unknown.sort();
         match unknown.into_iter().next() {
-            None => Ok(Self(Kind::Expressions(text.to_owned()))),
+            None => Ok(Self(Kind::Expressions(text.to_owned(), plain::parts(text).map(Arc::from)))),
             Some(name) => {
                 let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 Err(TemplateError::Unknown { name, known })
@@ -138,28 +140,29 @@ impl Template {
     pub fn render_after(&self, scope: &Scope, answer: Option<&Answer>) -> Result<String, RenderError> {
         match &self.0 {
             Kind::Foreign(template) => template.render(scope, answer),
-            Kind::Expressions(_) => self.render_with(scope.value()),
+            Kind::Expressions(text, Some(parts)) => {
+                let rendered = plain::render(parts, scope).ok_or_else(|| RenderError::Missing(text.clone()))?;
+                within_limit(text, rendered)
+            }
+            Kind::Expressions(_, None) => self.render_with(scope.value()),
         }
     }
 
     /// The text with its expressions replaced by what they are with these values.
     pub(in crate::host) fn render_with(&self, values: Value) -> Result<String, RenderError> {
-        let Kind::Expressions(text) = &self.0 else { return Err(RenderError::Missing(self.source().to_owned())) };
+        let Kind::Expressions(text, _) = &self.0 else { return Err(RenderError::Missing(self.source().to_owned())) };
         let rendered = ENVIRONMENT.render_str(text, values).map_err(|error| match error.kind() {
             ErrorKind::UndefinedError => RenderError::Missing(text.clone()),
             kind => RenderError::Failed(text.clone(), kind.to_string()),
         })?;
-        if rendered.len() > RENDERED_LIMIT {
-            return Err(RenderError::TooLong(text.clone()));
-        }
-        Ok(rendered)
+        within_limit(text, rendered)
     }
 
     /// The template's text, or the name of what holds it.
     #[must_use]
     pub fn source(&self) -> &str {
         match &self.0 {
-            Kind::Expressions(text) => text,
+            Kind::Expressions(text, _) => text,
             Kind::Foreign(template) => template.source(),
         }
     }
@@ -177,10 +180,14 @@ impl Template {
     }
 }
 
+fn within_limit(template: &str, rendered: String) -> Result<String, RenderError> {
+    if rendered.len() > RENDERED_LIMIT { Err(RenderError::TooLong(template.to_owned())) } else { Ok(rendered) }
+}
+
 /// The empty text.
 impl Default for Template {
     fn default() -> Self {
-        Self(Kind::Expressions(String::new()))
+        Self(Kind::Expressions(String::new(), None))
     }
 }
 
@@ -228,10 +235,12 @@ pub struct Scope {
     pub draw: Draw,
     /// The file as base64, for recipes that send it inside of a text.
     pub content: Option<Arc<str>>,
+    /// Only to be shown: secrets are marks here, and what is made of one is shown as the mark itself.
+    pub preview: bool,
 }
 
 impl Scope {
-    fn value(&self) -> Value {
+    pub(super) fn value(&self) -> Value {
         minijinja::context! {
             base_url => self.base_url.clone(),
             option => self.options.clone(),

@@ -117,7 +117,13 @@ impl Call {
                 let chosen = world.scope.draw.index(world.next_draw(), self.params.len());
                 param(chosen)
             }
-            Function::Base64 => Ok(STANDARD.encode(param(0)?)),
+            Function::Base64 => {
+                let secret = self.params[0].calls().into_iter().find(|call| call.function == Function::Secret);
+                match secret.filter(|_| world.scope.preview) {
+                    Some(secret) => secret.work_out(world),
+                    None => Ok(STANDARD.encode(param(0)?)),
+                }
+            }
             Function::Select => Ok(world.option(&self.option_name().unwrap_or_default())),
             Function::InputBox => Ok(world.option(&self.option_name().unwrap_or_default())),
             Function::OutputBox => {

@@ -19,6 +19,7 @@ mod era;
 mod eval;
 mod expression;
 mod file;
+pub mod import;
 mod json;
 mod jsonpath;
 mod recipe;
