@@ -303,8 +303,7 @@ async fn make_once(
 /// Whether a request that failed so may have been carried out all the same: not if the host answered, and not if nothing
 /// was handed to a connection.
 fn may_have_happened(failure: &Failure) -> bool {
-    let unsent = matches!(failure.phase, Phase::Inspect | Phase::Wait | Phase::Connect) && failure.sent == 0;
-    !unsent && failure.http_status.is_none()
+    failure.http_status.is_none() && matches!(failure.phase, Phase::Response | Phase::Parse)
 }
 
 /// The task that finishes galleries. Ends when `end` is cancelled; what is unfinished then is taken up at the next start.

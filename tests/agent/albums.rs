@@ -217,7 +217,7 @@ fn a_dropped_folder_is_one_gallery_made_first_filled_and_finished_last_and_again
 fn a_gallery_that_cannot_be_made_lets_its_images_rest_and_one_whose_answer_is_lost_is_told() {
     let home = Home::new();
     let host = GalleryHost::start(&[Create::Lost]);
-    let quick = "[retry]\nattempts = 1\n[cooldown]\nfirst = \"32s\"\n";
+    let quick = "[cooldown]\nfirst = \"32s\"\n";
     configure(&home, &[("pixhost", &host)], "", quick);
     let agent = home.start().ready();
     for index in 0..6 {
