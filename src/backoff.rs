@@ -75,6 +75,15 @@ impl Backoff {
     }
 }
 
+/// The next delay of a decorrelated back-off: random between `min` and three times the `previous` one, never above `max`.
+/// Spreads what would otherwise come back in lockstep, and grows. `jitter` in `0.0..=1.0`.
+#[must_use]
+pub fn decorrelated(previous: Duration, min: Duration, max: Duration, jitter: f64) -> Duration {
+    let high = previous.saturating_mul(3).max(min).min(max.saturating_mul(3));
+    let spread = high.saturating_sub(min).mul_f64(jitter.clamp(0.0, 1.0));
+    min.saturating_add(spread).min(max.max(min))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +106,19 @@ mod tests {
         assert_eq!(Backoff::try_new(seconds(2), 2.0, seconds(1)), Err(InvalidBackoff::MaxBelowFirst));
         assert_eq!(Backoff::try_new(seconds(1), 0.5, seconds(1)), Err(InvalidBackoff::BadFactor));
         assert_eq!(Backoff::try_new(seconds(1), f64::NAN, seconds(1)), Err(InvalidBackoff::BadFactor));
+    }
+
+    #[test]
+    fn decorrelated_delays_grow_to_their_maximum_and_follow_the_jitter() {
+        let (min, max) = (seconds(5), seconds(120));
+        let mut previous = min;
+        let mut delays = Vec::new();
+        for _ in 0..6 {
+            previous = decorrelated(previous, min, max, 0.5);
+            delays.push(previous.as_secs());
+        }
+        assert_eq!(delays, [10, 17, 28, 45, 70, 108]);
+        assert_eq!((decorrelated(max, min, max, 0.0), decorrelated(max, min, max, 1.0)), (min, max));
     }
 
     proptest! {

@@ -1,18 +1,28 @@
-//! How much one host may be given at a time: its window, its rate, its rests. Pure; the time is passed in.
+//! How much one host may be given at a time: its window, its rate and quota, its rests, its circuit. Pure; the time is
+//! passed in.
 //!
-//! The window is the number of attempts that may run at once (Postfix's per-destination concurrency). It starts small,
-//! opens by one with every success up to the ceiling, and starts small again after a rest, so that a host that comes
-//! back is not met by the whole pool at once.
+//! * [`window`]: how many attempts may run at once, by feedback.
+//! * [`budget`]: how many may begin in a stretch of time, as the user allows.
+//! * [`circuit`]: whether the host is worth asking at all.
+//! * [`scale`]: how many workers there are for all hosts together.
+//!
+//! A host that comes back, from a rest or from an open circuit, is not met by the whole pool: its window starts at one.
+
+pub mod budget;
+pub mod circuit;
+pub mod scale;
+pub mod window;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::Rate;
-
-/// The window of a host that has not answered yet: enough to fill a fast host in a few round trips, and little enough
-/// that several silent hosts cannot take the pool.
-pub const START_WINDOW: usize = 3;
+use crate::config::{FlowConfig, HostFlow, Quota, Rate};
+use crate::job::JobId;
+pub use budget::{Budget, Spent};
+pub use circuit::{Cause, Circuit, Rules, Step, Trouble};
+pub use scale::Scale;
+pub use window::{START_WINDOW, Sample, Window};
 
 /// An attempt is never called late before it was idle for so long, however fast the host usually is: an answer may take
 /// a moment longer than usual without anything being wrong.
@@ -21,46 +31,60 @@ pub const LATE_FLOOR: Duration = Duration::from_secs(1);
 /// How many times its usual duration an attempt must be idle to be called late.
 pub const LATE_FACTOR: u32 = 4;
 
+/// What the user allows a host.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Uploads begun per second.
+    pub rate: Option<Rate>,
+    /// Uploads begun in any such time.
+    pub quota: Option<Quota>,
+    /// When its circuit opens.
+    pub rules: Rules,
+}
+
+impl Limits {
+    /// What the configuration says about a host.
+    #[must_use]
+    pub fn new(flow: &FlowConfig, rate: Option<Rate>, host: Option<&HostFlow>) -> Self {
+        Self { rate, quota: host.and_then(|host| host.quota), rules: Rules::new(flow, host) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(&FlowConfig::default(), None, None)
+    }
+}
+
+/// What an event has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Changes {
+    /// The window has another size now.
+    pub window: Option<usize>,
+    /// The circuit has taken a step.
+    pub circuit: Option<Step>,
+}
+
 /// The flow towards one host.
 #[derive(Clone, Debug)]
 pub struct Flow {
-    ceiling: usize,
-    window: usize,
-    rate: Option<Gcra>,
+    window: Window,
+    budget: Budget,
+    circuit: Circuit,
     resting_until: Option<Instant>,
     /// Moving average of how long a successful attempt takes; `None` until the first success.
     usual: Option<Duration>,
 }
 
-/// The generic cell rate algorithm (ITU-T I.371): a token bucket kept as one moment, the theoretical arrival time.
-#[derive(Clone, Debug)]
-struct Gcra {
-    rate: Rate,
-    arrival: Option<Instant>,
-}
-
-impl Gcra {
-    /// The first moment at which one more upload conforms.
-    fn conforms_at(&self, now: Instant) -> Instant {
-        let tolerance = self.rate.every.saturating_mul(self.rate.burst.saturating_sub(1));
-        self.arrival.and_then(|arrival| arrival.checked_sub(tolerance)).map_or(now, |at| at.max(now))
-    }
-
-    fn take(&mut self, now: Instant) {
-        let arrival = self.arrival.map_or(now, |arrival| arrival.max(now));
-        self.arrival = Some(arrival + self.rate.every);
-    }
-}
-
 impl Flow {
     /// A host that was not used yet. `ceiling` is at least 1.
     #[must_use]
-    pub fn new(ceiling: usize, rate: Option<Rate>) -> Self {
-        let ceiling = ceiling.max(1);
+    pub fn new(ceiling: usize, limits: Limits) -> Self {
         Self {
-            ceiling,
-            window: START_WINDOW.min(ceiling),
-            rate: rate.map(|rate| Gcra { rate, arrival: None }),
+            window: Window::new(ceiling),
+            budget: Budget::new(limits.rate, limits.quota),
+            circuit: Circuit::new(limits.rules),
             resting_until: None,
             usual: None,
         }
@@ -68,23 +92,33 @@ impl Flow {
 
     /// Takes over the limits of `other`; what this host has shown so far stays.
     pub fn limit_like(&mut self, other: &Self) {
-        self.ceiling = other.ceiling;
-        self.window = self.window.min(self.ceiling);
-        if self.rate.as_ref().map(|rate| rate.rate) != other.rate.as_ref().map(|rate| rate.rate) {
-            self.rate.clone_from(&other.rate);
-        }
+        self.window.limit(other.window.ceiling());
+        self.budget.limit_like(&other.budget);
+        self.circuit.limit_like(&other.circuit);
     }
 
     /// How many attempts may run at once now.
     #[must_use]
     pub fn window(&self) -> usize {
-        self.window
+        self.window.size()
     }
 
     /// How far the window can open.
     #[must_use]
     pub fn ceiling(&self) -> usize {
-        self.ceiling
+        self.window.ceiling()
+    }
+
+    /// Its circuit.
+    #[must_use]
+    pub fn circuit(&self) -> &Circuit {
+        &self.circuit
+    }
+
+    /// What it may begin.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Whether the host has answered well since the start or its last rest.
@@ -93,14 +127,21 @@ impl Flow {
         self.usual.is_some()
     }
 
-    /// When the next attempt may begin as far as rest and rate go: `now` or later.
+    /// Whether the circuit lets an attempt begin.
     #[must_use]
-    pub fn open_at(&self, now: Instant) -> Instant {
-        let rested = self.resting_until.map_or(now, |until| until.max(now));
-        self.rate.as_ref().map_or(rested, |rate| rate.conforms_at(now).max(rested))
+    pub fn admits(&self) -> bool {
+        self.circuit.admits()
     }
 
-    /// Until when the host rests, if it does.
+    /// When the next attempt may begin as far as rests, rate, quota and an open circuit go: `now` or later.
+    #[must_use]
+    pub fn open_at(&self, now: Instant) -> Instant {
+        let circuit = self.circuit.open_until().or(self.circuit.paced_until());
+        let ends = [self.resting_until, circuit, Some(self.budget.open_at(now))];
+        ends.into_iter().flatten().fold(now, Instant::max)
+    }
+
+    /// Until when the host rests because it asked for it, if it does.
     #[must_use]
     pub fn resting_until(&self, now: Instant) -> Option<Instant> {
         self.resting_until.filter(|until| *until > now)
@@ -110,34 +151,90 @@ impl Flow {
     /// folder stands in for it.
     #[must_use]
     pub fn turns_away(&self, now: Instant) -> bool {
-        self.resting_until(now).is_some()
+        self.resting_until(now).is_some() || !self.admits() || self.budget.exhausted_until(now).is_some()
     }
 
-    /// An attempt begins.
-    pub fn begin(&mut self, now: Instant) {
-        if let Some(rate) = &mut self.rate {
-            rate.take(now);
+    /// An attempt of `job` begins. Tells whether it is a probe.
+    pub fn begin(&mut self, now: Instant, job: JobId) -> bool {
+        self.budget.take(now);
+        self.circuit.begin(job);
+        self.circuit.is_half_open()
+    }
+
+    /// An attempt succeeded.
+    pub fn succeed(&mut self, now: Instant, sample: &Sample) -> Changes {
+        self.usual = Some(self.usual.map_or(sample.took, |usual| (usual * 7 + sample.took) / 8));
+        let mut changes = self.answered();
+        // The probe was answered: from here on the window decides, beginning with one.
+        if changes.circuit.is_none() && self.window.succeeded(now, sample) {
+            changes.window = Some(self.window.size());
         }
+        changes
     }
 
-    /// An attempt succeeded after `took`. Tells whether the window changed.
-    pub fn succeed(&mut self, took: Duration) -> bool {
-        self.usual = Some(self.usual.map_or(took, |usual| (usual * 7 + took) / 8));
-        let before = self.window;
-        self.window = (self.window + 1).min(self.ceiling);
-        self.window != before
+    /// A request for `job`, whose attempt began at `began`, failed. `jitter` in `0.0..=1.0` spreads the rest.
+    pub fn fail(&mut self, now: Instant, job: JobId, began: Instant, trouble: Trouble, jitter: f64) -> Changes {
+        let circuit = self.circuit.failed(now, job, trouble, jitter);
+        let window = match circuit {
+            Some(Step::Opened { .. }) => {
+                self.usual = None;
+                self.window.restart(now);
+                None
+            }
+            _ => (trouble == Trouble::Passing && self.window.failed(now, began)).then(|| self.window.size()),
+        };
+        Changes { window, circuit }
     }
 
-    /// The host rests until `until`; a shorter rest never replaces a longer one. The window starts small again.
-    pub fn rest(&mut self, until: Instant) {
+    /// The host has said something sensible, if not yes: it is there.
+    pub fn answered(&mut self) -> Changes {
+        Changes { window: None, circuit: self.circuit.answered() }
+    }
+
+    /// An attempt is over and says nothing about the host.
+    pub fn ended(&mut self, job: JobId) {
+        self.circuit.ended(job);
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant) -> Option<Step> {
+        self.circuit.tick(now)
+    }
+
+    /// The host rests until `until`; a shorter rest never replaces a longer one. Then the window starts small again.
+    pub fn rest(&mut self, now: Instant, until: Instant) {
         self.resting_until = Some(self.resting_until.map_or(until, |old| old.max(until)));
-        self.window = START_WINDOW.min(self.ceiling);
+        self.window.restart(now);
         self.usual = None;
     }
 
     /// The rest is over, by time or because the user says so.
-    pub fn wake(&mut self) {
+    pub fn wake(&mut self) -> Option<Step> {
         self.resting_until = None;
+        self.circuit.wake()
+    }
+
+    /// The machine has slept: the host is met slowly, and a moment later than others. The pause is no rest, and nobody is
+    /// told of it.
+    pub fn resume(&mut self, now: Instant, pause: Duration) {
+        self.resting_until = Some(self.resting_until.map_or(now + pause, |old| old.max(now + pause)));
+        self.window.restart(now);
+    }
+
+    /// What has to be written down about what was begun, if anything.
+    pub fn to_write(&mut self, now: Instant) -> Option<Spent> {
+        self.budget.to_write(now)
+    }
+
+    /// Takes up what an earlier run had begun, `ago`.
+    pub fn take_up_budget(&mut self, now: Instant, spent: &Spent, ago: Duration) {
+        self.budget.take_up(now, spent, ago);
+    }
+
+    /// Takes up an open circuit of an earlier run.
+    pub fn take_up_circuit(&mut self, now: Instant, cause: Cause, rest: Duration, left: Duration) {
+        self.circuit.take_up(now, cause, rest, left);
+        self.window.restart(now);
     }
 
     /// How long an attempt may be idle before it stops counting against the window.
@@ -148,68 +245,4 @@ impl Flow {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn the_window_opens_by_one_per_success_and_stops_at_the_ceiling() {
-        let mut flow = Flow::new(5, None);
-        assert_eq!((flow.window(), flow.is_proven()), (3, false));
-        assert!(flow.succeed(ms(20)));
-        assert!(flow.succeed(ms(20)));
-        assert!(!flow.succeed(ms(20)), "the ceiling holds");
-        assert_eq!((flow.window(), flow.is_proven()), (5, true));
-    }
-
-    #[test]
-    fn a_rest_closes_the_host_and_starts_the_window_small_again() {
-        let now = Instant::now();
-        let mut flow = Flow::new(8, None);
-        for _ in 0..8 {
-            flow.succeed(ms(20));
-        }
-        flow.rest(now + ms(500));
-        flow.rest(now + ms(300));
-        assert_eq!(flow.open_at(now), now + ms(500), "the longer rest holds");
-        assert_eq!((flow.window(), flow.is_proven()), (START_WINDOW, false));
-        assert_eq!(flow.resting_until(now + ms(500)), None, "over when it is over");
-        assert_eq!(flow.open_at(now + ms(600)), now + ms(600));
-    }
-
-    #[test]
-    fn late_follows_the_usual_duration_but_has_a_floor() {
-        let mut flow = Flow::new(8, None);
-        assert_eq!(flow.late_after(), LATE_FLOOR);
-        flow.succeed(ms(20));
-        assert_eq!(flow.late_after(), LATE_FLOOR);
-        flow.rest(Instant::now());
-        flow.succeed(ms(900));
-        assert_eq!(flow.late_after(), ms(3_600));
-    }
-
-    proptest! {
-        /// In any stretch of time no more than `burst + elapsed / every` uploads begin.
-        #[test]
-        fn the_rate_is_never_exceeded(every in 1u64..500, burst in 1u32..6, gaps in prop::collection::vec(0u64..300, 1..80)) {
-            let rate = Rate { every: ms(every), burst };
-            let mut flow = Flow::new(8, Some(rate));
-            let start = Instant::now();
-            let mut now = start;
-            let mut begun: u32 = 0;
-            for gap in gaps {
-                now += ms(gap);
-                if flow.open_at(now) <= now {
-                    flow.begin(now);
-                    begun += 1;
-                }
-                let elapsed = u32::try_from((now - start).as_millis() / u128::from(every)).expect("small");
-                prop_assert!(begun <= burst + elapsed);
-            }
-        }
-    }
-}
+mod tests;

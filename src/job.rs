@@ -13,6 +13,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+mod kind;
+
+pub use kind::{Disposition, FailureKind};
+
 /// Up to this size in bytes a file is read at once, and kept in memory while it is sent: measured, streaming small files
 /// from disk costs half of the speed. Eight workers hold at most 8 MiB.
 pub const WHOLE_FILE_LIMIT: u64 = 1 << 20;
@@ -381,6 +385,20 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// Every class.
+    pub const ALL: [Self; 10] = [
+        Self::Timeout,
+        Self::Stall,
+        Self::Connect,
+        Self::RateLimited,
+        Self::Account,
+        Self::BadResponse,
+        Self::File,
+        Self::UnknownOutcome,
+        Self::Io,
+        Self::Cancelled,
+    ];
+
     /// The word of the manifest and of `ERROR_CLASS`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -408,8 +426,10 @@ pub enum Phase {
     Inspect,
     /// Waiting for a turn at the host's rate, or between two tries.
     Wait,
-    /// Name look-up, TCP and TLS.
+    /// Name look-up and TCP.
     Connect,
+    /// Agreeing on encryption.
+    Tls,
     /// Sending the request.
     Send,
     /// Waiting for the answer, or reading it.
@@ -428,6 +448,7 @@ impl Phase {
             Self::Inspect => "inspect",
             Self::Wait => "wait",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Send => "send",
             Self::Response => "response",
             Self::Parse => "parse",
@@ -439,8 +460,12 @@ impl Phase {
 /// Why an attempt did not give a link.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
-    /// What kind.
+    /// What happened: the word of the manifest.
     pub class: ErrorClass,
+    /// What follows.
+    pub kind: FailureKind,
+    /// It was our own network that failed: no way out of this machine.
+    pub offline: bool,
     /// What the attempt was doing.
     pub phase: Phase,
     /// One sentence for people: what, where, what was expected.
@@ -468,6 +493,8 @@ impl Failure {
     pub fn new(class: ErrorClass, phase: Phase, message: impl Into<String>) -> Self {
         Self {
             class,
+            kind: FailureKind::of(class),
+            offline: false,
             phase,
             message: message.into(),
             advice: None,
@@ -485,52 +512,6 @@ impl Failure {
         self.advice = Some(advice.into());
         self
     }
-
-    /// What follows for the file and for the host. The only place that decides it.
-    #[must_use]
-    pub fn disposition(&self) -> Disposition {
-        match self.class {
-            ErrorClass::Timeout
-            | ErrorClass::Stall
-            | ErrorClass::Connect
-            | ErrorClass::BadResponse
-            | ErrorClass::UnknownOutcome
-            | ErrorClass::Io => Disposition::CoolDown,
-            ErrorClass::RateLimited | ErrorClass::Account => Disposition::PauseHost,
-            ErrorClass::File | ErrorClass::Cancelled => Disposition::Reject,
-        }
-    }
-
-    /// Whether the same request may be sent again within this attempt.
-    ///
-    /// Not after the last byte was sent without an answer: the image may be on the host already, so the file rests
-    /// first. Not after a stall: what was silent for `stall_timeout` will not be well two seconds later, and the file's
-    /// deadline is better spent by another file.
-    #[must_use]
-    pub fn worth_another_request(&self) -> bool {
-        match self.class {
-            ErrorClass::Connect | ErrorClass::BadResponse => true,
-            ErrorClass::Timeout
-            | ErrorClass::Stall
-            | ErrorClass::UnknownOutcome
-            | ErrorClass::Io
-            | ErrorClass::RateLimited
-            | ErrorClass::Account
-            | ErrorClass::File
-            | ErrorClass::Cancelled => false,
-        }
-    }
-}
-
-/// What follows from a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disposition {
-    /// The file rests in `retry/` and uses up one requeue.
-    CoolDown,
-    /// The host rests; the file waits with it and uses up nothing.
-    PauseHost,
-    /// The file goes to `failed/`.
-    Reject,
 }
 
 #[cfg(test)]
@@ -570,25 +551,6 @@ mod tests {
     fn an_illegal_event_names_both_sides() {
         let error = Stage::Done.next(Event::Start).expect_err("done is done");
         assert_eq!(error.to_string(), "a job that is done cannot Start");
-    }
-
-    #[test]
-    fn r19_no_class_forgets_a_file_and_only_the_file_itself_is_rejected() {
-        let table = [
-            (ErrorClass::Timeout, Disposition::CoolDown),
-            (ErrorClass::Stall, Disposition::CoolDown),
-            (ErrorClass::Connect, Disposition::CoolDown),
-            (ErrorClass::BadResponse, Disposition::CoolDown),
-            (ErrorClass::UnknownOutcome, Disposition::CoolDown),
-            (ErrorClass::Io, Disposition::CoolDown),
-            (ErrorClass::RateLimited, Disposition::PauseHost),
-            (ErrorClass::Account, Disposition::PauseHost),
-            (ErrorClass::File, Disposition::Reject),
-            (ErrorClass::Cancelled, Disposition::Reject),
-        ];
-        for (class, expected) in table {
-            assert_eq!(Failure::new(class, Phase::Send, "x").disposition(), expected, "{class:?}");
-        }
     }
 
     #[test]

@@ -24,12 +24,12 @@
 //! | [`job`] | what a job is: id, fingerprint, stages, outcome, failure; which stage follows which event: one total function, used live and on recovery. No I/O | `clock` |
 //! | [`clock`] | the only place that asks the machine what time it is | – |
 //! | [`backoff`] | how long to wait: pure, the jitter is passed in | – |
-//! | [`config`] | TOML to checked types; every message about a mistake; where secrets come from. Starts nothing | `backoff` |
+//! | [`config`] | TOML to checked types; every message about a mistake; where secrets come from. Starts nothing | `backoff` `job` |
 //! | [`watch`] | the only user of `notify`; scans, polling, drop folders that come and go; asks `settle` and `inspect` until a file is complete. Writes nothing, decides nothing about jobs | `clock` `config` `inspect` `job` `settle` |
 //! | [`settle`] | when a file is complete: sightings, looks and the time in, verdicts out. Pure | `clock` `job` |
 //! | [`inspect`] | type by content, dimensions, end marker, hash: from one open descriptor. Decodes no pixel | `clock` `job` `settle` |
 //! | [`ledger`] | what is remembered over restarts; the only SQL; one writer thread that commits in groups. Decides nothing | `clock` `job` |
-//! | [`flow`] | how much one host may be given: window, rate, rest. Pure | `config` |
+//! | [`flow`] | how much one host may be given: window, rate and quota, rests, circuit; and how many workers there are. Pure | `backoff` `config` `job` |
 //! | [`schedule`] | who is sent next, and when: inputs in, commands out. Pure | `flow` `job` |
 //! | [`host`] | recipes, their one engine, the `local` host; the only user of `reqwest`; an answer becomes links or a failure. Retries requests, never whole files; knows no drop folder | `clock` `config` `job` `shelf` |
 //! | [`upload`] | one attempt, told top to bottom, under its hard deadline | `clock` `host` `job` |

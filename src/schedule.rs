@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::flow::Flow;
+use crate::flow::{Cause, Changes, Flow, Sample, Scale, Spent, Step, Trouble};
 use crate::job::{ContentHash, JobId};
 
 /// How long an attempt may stand still before its worker is given to another host's job. Longer than a host nearby
@@ -35,6 +35,9 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 /// How many attempts without a worker there may be in all: each holds a socket and at most
 /// [`crate::job::WHOLE_FILE_LIMIT`] of memory. When it is full, attempts keep their workers.
 pub const LOUNGE: usize = 128;
+
+/// After the machine has slept, each host is met at some moment within so long.
+pub const RESUME_SPREAD: Duration = Duration::from_secs(3);
 
 /// By how many jobs a host may be behind when jobs are spread evenly: one that comes back is not met by all it has missed.
 pub const MOST_BEHIND: u64 = 4;
@@ -66,6 +69,8 @@ pub struct Ready {
     pub choice: Choice,
     /// Its content, if twins of it shall wait for it.
     pub content: Option<ContentHash>,
+    /// The size of its file.
+    pub bytes: u64,
 }
 
 /// What happened.
@@ -79,6 +84,13 @@ pub enum Input {
         job: JobId,
         /// How it went, as far as the flow cares.
         end: End,
+    },
+    /// A request of an attempt failed; the attempt goes on.
+    Trouble {
+        /// The job.
+        job: JobId,
+        /// What the failure says about the host.
+        trouble: Trouble,
     },
     /// The outcome of a job is on record: its twins may go on.
     Recorded(JobId),
@@ -107,6 +119,8 @@ pub enum Input {
     },
     /// A job leaves the queue without an attempt.
     Withdraw(JobId),
+    /// The machine was asleep until now.
+    Resumed,
     /// Results can (not) be recorded: nothing is started while they cannot.
     Blocked(bool),
     /// Start nothing any more.
@@ -120,7 +134,11 @@ pub enum Input {
 pub enum End {
     /// The host took the file.
     Succeeded,
-    /// It did not, or nothing can be said about the host.
+    /// The host failed.
+    Failed(Trouble),
+    /// The host has said something sensible that is not yes.
+    Answered,
+    /// Nothing can be said about the host.
     Other,
 }
 
@@ -136,6 +154,8 @@ pub enum Command {
         host: HostId,
         /// The slot it gets, 1..=workers.
         worker: usize,
+        /// It is to show whether the host is well again: one request, no second try.
+        probe: bool,
     },
     /// The queue has reached `queue_warn`.
     QueueFilling {
@@ -147,12 +167,24 @@ pub enum Command {
         /// Jobs in the queue.
         depth: usize,
     },
-    /// A window opened.
+    /// A window opened or closed.
     WindowChanged {
         /// Whose.
         host: HostId,
         /// How many attempts may run at once now.
         window: usize,
+    },
+    /// A circuit took a step.
+    Circuit {
+        /// Whose.
+        host: HostId,
+        /// Which.
+        step: Step,
+    },
+    /// The pool has more or fewer workers.
+    Workers {
+        /// How many there are now.
+        workers: usize,
     },
 }
 
@@ -172,6 +204,7 @@ struct Attempt {
     host: HostId,
     standing: Standing,
     began: Instant,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -206,15 +239,26 @@ pub struct LaneView {
     pub window: usize,
     /// How far the window can open.
     pub ceiling: usize,
-    /// Until when it rests.
+    /// Until when it rests because it asked for it.
     pub resting_until: Option<Instant>,
+    /// Why its circuit is not closed.
+    pub circuit: Option<Cause>,
+    /// Until when its circuit is open; none while it is half-open.
+    pub circuit_until: Option<Instant>,
+    /// Until when its quota is used up.
+    pub exhausted_until: Option<Instant>,
+    /// It has answered well since the start or its last rest.
+    pub proven: bool,
 }
 
 /// The state of the pool.
 #[derive(Debug)]
 pub struct Scheduler {
-    workers: usize,
+    scale: Scale,
     free: BTreeSet<usize>,
+    /// Workers in use.
+    busy: usize,
+    random: u64,
     lanes: Vec<Lane>,
     attempts: HashMap<JobId, Attempt>,
     /// Jobs in the queue: each counts once, however many hosts it may go to.
@@ -233,16 +277,18 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A pool of `workers` slots for these hosts. Both must be at least one.
+    /// A pool of so many workers for these hosts, of which there must be at least one.
     #[must_use]
-    pub fn new(workers: usize, queue_warn: usize, flows: Vec<Flow>) -> Self {
+    pub fn new(scale: Scale, queue_warn: usize, flows: Vec<Flow>) -> Self {
         let lanes = flows
             .into_iter()
             .map(|flow| Lane { flow, held: false, ready: VecDeque::new(), in_window: 0, late: 0 })
             .collect();
         Self {
-            workers,
-            free: (1..=workers).collect(),
+            free: (1..=scale.workers()).collect(),
+            scale,
+            busy: 0,
+            random: 0x9e37_79b9_7f4a_7c15,
             lanes,
             attempts: HashMap::new(),
             waiting: 0,
@@ -257,10 +303,39 @@ impl Scheduler {
         }
     }
 
+    /// Makes the jitter another one than that of every other agent.
+    pub fn seed(&mut self, seed: u64) {
+        self.random ^= seed | 1;
+    }
+
     /// How many late attempts one host may have: as many as there are workers.
     #[must_use]
     pub fn late_limit(&self) -> usize {
-        self.workers
+        self.scale.workers()
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.scale.workers()
+    }
+
+    /// The flow towards a host, for what an earlier run has written down.
+    pub fn flow(&mut self, host: HostId) -> &mut Flow {
+        &mut self.lanes[host.0].flow
+    }
+
+    /// What has to be written down about the uploads that a host was given, if anything.
+    pub fn to_write(&mut self, now: Instant, host: HostId) -> Option<Spent> {
+        self.lanes[host.0].flow.to_write(now)
+    }
+
+    /// A number in `0.0..=1.0` (xorshift64).
+    fn jitter(&mut self) -> f64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        f64::from(u16::try_from(self.random >> 48).unwrap_or(u16::MAX)) / f64::from(u16::MAX)
     }
 
     /// One more host.
@@ -270,17 +345,17 @@ impl Scheduler {
     }
 
     /// Another size of the pool. Attempts in flight keep the workers they have; surplus ones go when they are free.
-    pub fn resize(&mut self, workers: usize, queue_warn: usize) {
-        self.free.extend(self.workers + 1..=workers);
-        self.free.retain(|worker| *worker <= workers);
-        self.workers = workers;
+    pub fn resize(&mut self, scale: Scale, queue_warn: usize) {
         self.queue_warn = queue_warn.max(1);
-        let busy = self.attempts.values().filter_map(|attempt| match attempt.standing {
-            Standing::Active { worker } => Some(worker),
-            Standing::Parked | Standing::Late => None,
-        });
-        for worker in busy {
-            self.free.remove(&worker);
+        if self.scale.follow(scale) {
+            self.free = (1..=self.scale.workers()).collect();
+            let busy = self.attempts.values().filter_map(|attempt| match attempt.standing {
+                Standing::Active { worker } => Some(worker),
+                Standing::Parked | Standing::Late => None,
+            });
+            for worker in busy {
+                self.free.remove(&worker);
+            }
         }
     }
 
@@ -292,6 +367,7 @@ impl Scheduler {
     /// Takes in what happened and says what to do.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Command> {
         let mut commands = Vec::new();
+        self.tick(now, &mut commands);
         match input {
             Input::Ready(ready) => {
                 self.waiting += 1;
@@ -308,24 +384,60 @@ impl Scheduler {
                 }
             }
             Input::Idle { job, idle } => self.idle(now, job, idle),
-            Input::Rest { host, until } => self.lane(host).flow.rest(until),
-            Input::Wake(host) => self.lane(host).flow.wake(),
+            Input::Trouble { job, trouble } => self.trouble(now, job, trouble, &mut commands),
+            Input::Rest { host, until } => self.lane(host).flow.rest(now, until),
+            Input::Wake(host) => {
+                let step = self.lane(host).flow.wake();
+                commands.extend(step.map(|step| Command::Circuit { host, step }));
+            }
             Input::Hold { host, held } => self.lane(host).held = held,
             Input::Withdraw(job) => self.withdraw(job),
+            Input::Resumed => {
+                for index in 0..self.lanes.len() {
+                    let pause = RESUME_SPREAD.mul_f64(self.jitter());
+                    self.lanes[index].flow.resume(now, pause);
+                }
+            }
             Input::Blocked(blocked) => self.blocked = blocked,
             Input::Stop => self.stopping = true,
             Input::Tick => {}
         }
         self.dispatch(now, &mut commands);
+        if self.rescale(now, &mut commands) {
+            self.dispatch(now, &mut commands);
+        }
         self.watch_depth(&mut commands);
         commands
+    }
+
+    /// What the passing of time brings.
+    fn tick(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let step = lane.flow.tick(now);
+            commands.extend(step.map(|step| Command::Circuit { host: HostId(index), step }));
+        }
+    }
+
+    /// More workers or fewer, by load. Tells whether there are more.
+    fn rescale(&mut self, now: Instant, commands: &mut Vec<Command>) -> bool {
+        let wanted = self.free.is_empty() && self.busy < self.scale.max() && self.pick(now).is_some();
+        let before = self.scale.workers();
+        if !self.scale.observe(now, self.busy, wanted) {
+            return false;
+        }
+        let workers = self.scale.workers();
+        self.free.retain(|worker| *worker <= workers);
+        self.free.extend(before + 1..=workers);
+        commands.push(Command::Workers { workers });
+        workers > before
     }
 
     /// When something may be started that may not be started now.
     #[must_use]
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
         let opens = self.lanes.iter().filter(|lane| lane.waits()).map(|lane| lane.flow.open_at(now));
-        opens.filter(|at| *at > now).min()
+        let circuits = self.lanes.iter().filter_map(|lane| lane.flow.circuit().open_until());
+        opens.chain(circuits).chain(self.scale.next_look()).filter(|at| *at > now).min()
     }
 
     /// Whether it matters that attempts stand still: somebody waits for what they hold.
@@ -349,7 +461,7 @@ impl Scheduler {
     /// Workers in use.
     #[must_use]
     pub fn busy(&self) -> usize {
-        self.workers.saturating_sub(self.free.len())
+        self.busy
     }
 
     /// Attempts in flight.
@@ -379,6 +491,10 @@ impl Scheduler {
             window: lane.flow.window(),
             ceiling: lane.flow.ceiling(),
             resting_until: lane.flow.resting_until(now),
+            circuit: lane.flow.circuit().cause(),
+            circuit_until: lane.flow.circuit().open_until(),
+            exhausted_until: lane.flow.budget().exhausted_until(now),
+            proven: lane.flow.is_proven(),
         }
     }
 
@@ -386,9 +502,10 @@ impl Scheduler {
         &mut self.lanes[host.0]
     }
 
-    /// A worker is free, unless the pool has become smaller than its number.
-    fn give_back(&mut self, worker: usize) {
-        if worker <= self.workers {
+    /// A worker is free, unless the pool has become smaller meanwhile.
+    fn release(&mut self, worker: usize) {
+        self.busy -= 1;
+        if worker <= self.scale.workers() {
             self.free.insert(worker);
         }
     }
@@ -402,21 +519,38 @@ impl Scheduler {
 
     fn ended(&mut self, now: Instant, job: JobId, end: End, commands: &mut Vec<Command>) {
         let Some(attempt) = self.attempts.remove(&job) else { return };
+        let (host, began) = (attempt.host, attempt.began);
+        let lane = &self.lanes[host.0];
+        let full = lane.in_window >= lane.flow.window() && attempt.standing != Standing::Late;
         match attempt.standing {
             Standing::Active { worker } => {
-                self.give_back(worker);
-                self.lane(attempt.host).in_window -= 1;
+                self.release(worker);
+                self.lane(host).in_window -= 1;
             }
-            Standing::Parked => self.lane(attempt.host).in_window -= 1,
-            Standing::Late => self.lane(attempt.host).late -= 1,
+            Standing::Parked => self.lane(host).in_window -= 1,
+            Standing::Late => self.lane(host).late -= 1,
         }
-        if end == End::Succeeded {
-            let flow = &mut self.lane(attempt.host).flow;
-            if flow.succeed(now.saturating_duration_since(attempt.began)) {
-                let window = flow.window();
-                commands.push(Command::WindowChanged { host: attempt.host, window });
+        let jitter = self.jitter();
+        let flow = &mut self.lane(host).flow;
+        let changes = match end {
+            End::Succeeded => {
+                let took = now.saturating_duration_since(began);
+                flow.succeed(now, &Sample { began, took, bytes: attempt.bytes, full })
             }
-        }
+            End::Failed(trouble) => flow.fail(now, job, began, trouble, jitter),
+            End::Answered => flow.answered(),
+            End::Other => Changes::default(),
+        };
+        flow.ended(job);
+        tell(host, changes, commands);
+    }
+
+    /// A request of an attempt that goes on has failed.
+    fn trouble(&mut self, now: Instant, job: JobId, trouble: Trouble, commands: &mut Vec<Command>) {
+        let Some(attempt) = self.attempts.get(&job).copied() else { return };
+        let jitter = self.jitter();
+        let changes = self.lane(attempt.host).flow.fail(now, job, attempt.began, trouble, jitter);
+        tell(attempt.host, changes, commands);
     }
 
     /// Takes from an attempt that stands still what somebody else can use.
@@ -441,7 +575,7 @@ impl Scheduler {
             _ => return,
         };
         if let Standing::Active { worker } = attempt.standing {
-            self.give_back(worker);
+            self.release(worker);
         }
         if standing == Standing::Late {
             let lane = self.lane(attempt.host);
@@ -459,7 +593,7 @@ impl Scheduler {
         let alone = lane.ready.len() == self.waiting;
         let may = alone || lane.flow.is_proven() || lane.in_window == 0;
         let window = lane.in_window < lane.flow.window();
-        !lane.held && may && window && lane.flow.open_at(now) <= now
+        !lane.held && may && window && lane.flow.admits() && lane.flow.open_at(now) <= now
     }
 
     /// Whether it is `host` that `ready` goes to, if it starts now. `host` has room.
@@ -501,13 +635,15 @@ impl Scheduler {
             let Some((host, position)) = self.pick(now) else { return };
             let lane = self.lane(host);
             let Some(ready) = lane.ready.remove(position) else { return };
-            lane.flow.begin(now);
+            let probe = lane.flow.begin(now, ready.job);
             lane.in_window += 1;
             self.turn = (host.0 + 1) % self.lanes.len();
             self.free.remove(&worker);
+            self.busy += 1;
             self.leave_queue(&ready, host);
-            self.attempts.insert(ready.job, Attempt { host, standing: Standing::Active { worker }, began: now });
-            commands.push(Command::Start { job: ready.job, host, worker });
+            let standing = Standing::Active { worker };
+            self.attempts.insert(ready.job, Attempt { host, standing, began: now, bytes: ready.bytes });
+            commands.push(Command::Start { job: ready.job, host, worker, probe });
         }
     }
 
@@ -549,5 +685,13 @@ impl Scheduler {
     }
 }
 
+/// What has changed about the flow towards `host`.
+fn tell(host: HostId, changes: Changes, commands: &mut Vec<Command>) {
+    commands.extend(changes.circuit.map(|step| Command::Circuit { host, step }));
+    commands.extend(changes.window.map(|window| Command::WindowChanged { host, window }));
+}
+
+#[cfg(test)]
+mod outage;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,11 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::human;
+<<<<<<< HEAD
 use crate::host::{self, Gallery, Host, NotStripped, Progress, Source, Upload, wire_name};
+=======
+use crate::host::{self, Allowance, Host, NotStripped, Progress, Source, Upload, wire_name};
+>>>>>>> main
 use crate::job::{ErrorClass, Failure, ImageFacts, Job, Links, Outcome, Phase};
 
 /// What an attempt has to keep to.
@@ -31,14 +35,20 @@ pub struct Terms {
 pub const STRIP_ADVICE: &str = "nothing of it was sent, because `strip_metadata` is set for this folder: save it as JPEG, PNG or \
      WebP, or use a folder without that setting";
 
+<<<<<<< HEAD
 /// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now. `content` is what inspection read, if
 /// it was kept; then the caller sees to it that the file is still the same afterwards. `gallery` is awaited first: the one
 /// that the image belongs to.
+=======
+/// Sends `job`'s file to `host` once. Ends when the time that `limit` allows is over, counted from now. `content` is what inspection read, if
+/// it was kept; then the caller sees to it that the file is still the same afterwards.
+>>>>>>> main
 pub async fn attempt(
     host: &dyn Host,
     job: &Job,
     image: ImageFacts,
     content: Option<Bytes>,
+<<<<<<< HEAD
     gallery: impl Future<Output = Result<Option<Gallery>, Failure>>,
     Terms { progress, file_timeout, strip_metadata }: Terms,
 ) -> Outcome {
@@ -48,6 +58,15 @@ pub async fn attempt(
         Ok(Err(failure)) => return Outcome::Failed(failure),
         Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
     };
+=======
+    progress: Arc<Progress>,
+    limit: impl Into<Allowance>,
+    strip_metadata: bool,
+) -> Outcome {
+    let limit: Allowance = limit.into();
+    let (began, file_timeout) = (Instant::now(), limit.base);
+    let deadline = began + file_timeout;
+>>>>>>> main
     let opened = match content {
         Some(content) => Source::in_memory(content, wire_name(&job.name), image.kind),
         None => match timeout_at(deadline, open(job, image)).await {
@@ -75,10 +94,10 @@ pub async fn attempt(
         gallery,
     };
     let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
-    let result = match timeout_at(deadline, sending).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_panic)) => Err(panicked(&progress)),
-        Err(_) => Err(deadline_passed(&progress, file_timeout)),
+    let result = tokio::select! {
+        biased;
+        result = sending => result.unwrap_or_else(|_panic| Err(panicked(&progress))),
+        () = limit.over(began, &progress) => Err(deadline_passed(&progress, file_timeout)),
     };
     // A file that was written to while it was sent is half old and half new on the host, whatever the host answered; and
     // a file that became shorter made the attempt fail for no fault of the host.

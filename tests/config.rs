@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pixchute::config::{self, Config, ConfigError, Dedupe, Draft, Listen, Problem, WatchMode};
+use pixchute::config::{self, Config, ConfigError, Dedupe, Draft, FailureRule, Listen, Problem, Quota, WatchMode};
+use pixchute::job::{ErrorClass, FailureKind};
 use proptest::prelude::*;
 
 /// The file users copy.
@@ -74,9 +75,12 @@ fn values_are_taken_over() {
 fn what_comes_in_later_versions_is_refused_and_not_ignored() {
     let folder = "[[folder]]\npath = '/d'\nhost = 'h'\n";
     let cases = [
+<<<<<<< HEAD
         ("[pool]\nmin_workers = 2\n".to_owned(), "pool.min_workers"),
+=======
+        (format!("{folder}album = 'subfolder'\n"), "folder[0].album"),
+>>>>>>> main
         (format!("{folder}verify = 'head'\n"), "folder[0].verify"),
-        ("[host.h]\nquota = '1000/h'\n".to_owned(), "host.h.quota"),
         ("[host.h]\nkey = { keyring = 'x' }\n".to_owned(), "host.h.key"),
         ("[host.h]\nkey = { exec = ['pass'] }\n".to_owned(), "host.h.key"),
         ("[ledger]\nurl = 'postgres://db/x'\n".to_owned(), "ledger.url"),
@@ -134,12 +138,43 @@ fn limits_that_contradict_each_other_are_refused() {
         ("[retry]\nbackoff = '2m'", "retry.backoff: the longest delay is shorter than the first one"),
         ("[cooldown]\nmax = '1m'", "cooldown.max: the longest delay is shorter than the first one"),
         ("[host.h]\nburst = 3", "host.h.burst: means nothing without `rate`"),
+        ("[pool]\nworkers = 8\nmin_workers = 9", "pool.min_workers: found 9, expected at most 8"),
+        ("[pool]\nworkers = 4\nmax_workers = 3", "pool.max_workers: found 3, expected at least 4"),
+        ("[flow]\ncircuit_max = '1s'", "flow.circuit_max: the longest rest is shorter than the shortest"),
+        ("[host.h]\nretry_on = [404]\nfail_on = [404]", "host.h.fail_on: 404 stands in `retry_on` too"),
+        (
+            "[host.h]\nfail_on = [200]",
+            "host.h.fail_on: found 200, expected a status from 300 to 599 or one of the classes transient, \
+             rate_limited, account, file, bad_response, unknown_outcome, timeout, stall, connect",
+        ),
     ];
     for (text, message) in cases {
         assert_eq!(messages(text), [message], "{text}");
     }
     // The defaults of the keys that nobody wrote give way.
     assert_eq!(messages("[pool]\nfile_timeout = '1m'\nqueue = 10"), [""; 0]);
+}
+
+#[test]
+fn what_a_host_may_get_and_what_its_failures_mean() {
+    let config = parse(
+        "[pool]\nmin_workers = 2\nmax_workers = 32\nmin_rate = '0'\n\
+         [flow]\ncircuit_failures = 3\ncircuit_min = '1s'\ncircuit_max = '9s'\nrate_limit_pause = '2m'\n\
+         [host.h]\nquota = '1000/h'\nsuspect_after = 2\nrate_limit_pause = '5m'\nstall_timeout = '1m'\n\
+         retry_on = [403, 'file']\nfail_on = ['transient']\nmin_rate = '1MiB'\n",
+    )
+    .expect("valid");
+    assert_eq!((config.pool.min_workers, config.pool.workers, config.pool.max_workers), (2, 8, 32));
+    assert_eq!((config.pool.min_rate, config.flow.circuit_failures), (0, 3));
+    let flow = &config.hosts["h"].flow;
+    assert_eq!(flow.quota, Some(Quota { count: 1_000, period: Duration::from_secs(3_600) }));
+    assert_eq!((flow.suspect_after, flow.rate_limit_pause), (Some(2), Some(Duration::from_secs(300))));
+    assert_eq!((flow.stall_timeout, flow.min_rate), (Some(Duration::from_secs(60)), Some(1 << 20)));
+    assert_eq!(flow.retry_on, [FailureRule::Status(403), FailureRule::Class(ErrorClass::File)]);
+    assert_eq!(flow.fail_on, [FailureRule::Kind(FailureKind::Transient)]);
+    assert!(config.hosts["h"].options.is_empty());
+    let fixed = parse("[pool]\nworkers = 3").expect("valid").pool;
+    assert_eq!((fixed.min_workers, fixed.workers, fixed.max_workers), (3, 3, 3));
 }
 
 #[test]

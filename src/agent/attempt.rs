@@ -7,16 +7,24 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::recorder::{Answered, Finished};
-use super::shared::{Note, Rest, Shared, Task};
+use super::rest;
+use super::shared::{Note, Shared, Task};
+use super::steps;
 use super::targets::{Next, Over};
+<<<<<<< HEAD
 use super::verdict::{self, End};
 use super::{albums, cancel};
 use crate::config::{Dedupe, Folder};
 use crate::host::Progress;
+=======
+use super::verdict::End;
+use crate::config::Dedupe;
+use crate::host::{Allowance, Progress};
+>>>>>>> main
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Job, Links, Outcome};
-use crate::ledger::{Durability, HostPause, LedgerError, Write};
+use crate::ledger::{Durability, LedgerError, Write};
 use crate::record::{Mirror, Record, Status};
-use crate::schedule::HostId;
+use crate::schedule::{self, HostId};
 use crate::telemetry::{Event, Fields, emit, shown, tally, trouble};
 use crate::upload::{self, Terms};
 
@@ -37,7 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
     let began = Instant::now();
     let id = task.job.id;
     task.job.host.clone_from(&shared.host(host).name);
-    let end = match task.job.advance(JobEvent::Start) {
+    let mut end = match task.job.advance(JobEvent::Start) {
         Ok(()) => {
             task.job.attempts += 1;
             task.job.not_before = None;
@@ -54,14 +62,18 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
             End::Interrupted { all_sent: false }
         }
     };
+    steps::excused(&mut end, &progress);
+    let said = match &end {
+        // A connection that did not outlive the sleep of this machine says nothing about the host.
+        End::Outcome(Outcome::Failed(_)) if progress.has_slept() => schedule::End::Other,
+        End::Outcome(outcome) => steps::end_of(outcome),
+        _ => schedule::End::Other,
+    };
+    let rest = rest::after(&mut end, &shared, host, &progress).await;
     let succeeded = matches!(end, End::Outcome(Outcome::Uploaded(_)));
     let failure = match &end {
         End::Outcome(Outcome::Failed(failure)) => Some(failure.clone()),
         _ => None,
-    };
-    let rest = match &failure {
-        Some(failure) => rest_of(&shared, host, failure).await,
-        None => None,
     };
     tally::attempt(&shared.host(host).name, progress.sent_in_all(), progress.retries());
     // The links may be those of another host.
@@ -83,7 +95,7 @@ pub(super) async fn run(shared: Arc<Shared>, attempt: Attempt) {
             None
         }
     };
-    let _ = shared.notes.send(Note::Ended { job: id, succeeded, rest, again }).await;
+    let _ = shared.notes.send(Note::Ended { job: id, end: said, rest, again }).await;
 }
 
 /// The file goes to its next host: written down, so that none of its hosts gets it twice whatever happens.
@@ -209,6 +221,7 @@ async fn upload_or_link(
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
+<<<<<<< HEAD
     let (at, host, limit) = (host, shared.host(host).host(), shared.config().pool.file_timeout);
     let bytes = task.content.as_ref().map(|kept| kept.content.clone());
     let terms = Terms { progress: Arc::clone(progress), file_timeout: limit, strip_metadata: strip };
@@ -216,7 +229,35 @@ async fn upload_or_link(
     tokio::select! {
         outcome = upload::attempt(&*host, job, image, bytes, gallery, terms) => End::Outcome(outcome),
         () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
+=======
+    let limit = allowance(shared, host);
+    let host = shared.host(host).host();
+    let bytes = task.content.as_ref().map(|kept| kept.content.clone());
+    let mut tries = progress.failed_tries();
+    let attempt = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit, strip);
+    let mut attempt = std::pin::pin!(attempt);
+    loop {
+        tokio::select! {
+            outcome = &mut attempt => return End::Outcome(outcome),
+            () = shared.cut.cancelled() => return End::Interrupted { all_sent: progress.all_sent() },
+            Ok(()) = tries.changed() => {
+                // Several attempts that fail and try again say together what each of them cannot know: the host is down.
+                let kind = *tries.borrow_and_update();
+                if let Some(kind) = kind {
+                    let _ = shared.notes.send(Note::Trouble { job: job.id, trouble: steps::trouble_of(kind) }).await;
+                }
+            }
+        }
+>>>>>>> main
     }
+}
+
+/// How long an attempt towards this host may take.
+fn allowance(shared: &Shared, host: HostId) -> Allowance {
+    let config = shared.config();
+    let own = config.hosts.get(&shared.host(host).name).map(|host| &host.flow);
+    let base = own.and_then(|own| own.file_timeout).unwrap_or(config.pool.file_timeout);
+    Allowance { base, min_rate: own.and_then(|own| own.min_rate).unwrap_or(config.pool.min_rate) }
 }
 
 /// What came of writing down that an attempt begins.
@@ -302,15 +343,4 @@ fn keep_answer(
     answered.record = Some(record.json());
     answered.pending = true;
     Some(Answered(shared.ledger.write(vec![Write::Put(Box::new(answered))], Durability::Process)))
-}
-
-/// Whether the host must rest after this failure; the rest is written down, so that it survives a restart.
-async fn rest_of(shared: &Shared, host: HostId, failure: &Failure) -> Option<Rest> {
-    let length = verdict::rest_after(failure, &shared.config().cooldown.backoff)?;
-    let since = shared.clock.now();
-    let reason = failure.message.clone();
-    let pause =
-        HostPause { host: shared.host(host).name.clone(), until: since.after(length), since, reason: reason.clone() };
-    shared.write(vec![Write::Pause(pause)], Durability::Process).await;
-    Some(Rest { length, reason })
 }

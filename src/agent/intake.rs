@@ -32,6 +32,10 @@ const DUE_TICK: Duration = Duration::from_secs(30);
 /// How many jobs are read at a time when a folder goes on.
 const PAGE: usize = 256;
 
+/// How long a folder may wait for a place in the queue before it is taken to be looked through: a host that rests can keep
+/// the queue full for hours.
+const FULL: Duration = Duration::from_secs(2);
+
 /// How many rested jobs are claimed at once.
 const CLAIM: usize = 16;
 
@@ -59,7 +63,15 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
             let _ = blocked.wait_for(Option::is_none).await;
             if place.is_none() {
                 // The room of the host that is configured now; one more of the last host's files does no harm.
-                place = shared.room(&slot).acquire_owned().await.ok();
+                let mut waiting = std::pin::pin!(shared.room(&slot).acquire_owned());
+                let soon = tokio::time::timeout(FULL, &mut waiting).await;
+                let Ok(soon) = soon else {
+                    // Its host takes nothing for now and the queue is full: that must not keep the agent from being ready.
+                    let _ = shared.notes.send(Note::Scanned(folder)).await;
+                    place = waiting.await.ok();
+                    return feed.next().await;
+                };
+                place = soon.ok();
             }
             feed.next().await
         };

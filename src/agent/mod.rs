@@ -24,9 +24,11 @@ mod pool;
 mod recorder;
 mod recovery;
 mod reload;
+mod rest;
 mod shared;
 mod status;
 mod steer;
+mod steps;
 mod targets;
 mod verdict;
 mod wiring;
@@ -44,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::control::Requests;
+use crate::flow::Scale;
 use crate::host::Host;
 use crate::ledger::{Ledger, LedgerError};
 use crate::schedule::Scheduler;
@@ -180,6 +183,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     }
     let recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild).await?;
     let pauses = recovered.pauses.clone();
+    let (circuits, budgets) = (recovered.circuits.clone(), recovered.budgets.clone());
     steer::restore(&shared).await?;
     albums::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
@@ -189,9 +193,13 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     shared.tracker.spawn(albums::keep(Arc::clone(&shared), shared.stopping.clone()));
     let flows = shared.hosts().iter().map(|(_, slot)| wiring::flow_of(&config, slot)).collect();
     reload::start_tasks(&shared, wired);
-    let scheduler = Scheduler::new(config.pool.workers, config.pool.queue_warn, flows);
+    let size = &config.pool;
+    let scale = Scale::new(size.min_workers, size.workers, size.max_workers);
+    let mut scheduler = Scheduler::new(scale, size.queue_warn, flows);
+    scheduler.seed(shared::seed());
     let mut pool = Pool::new(Arc::clone(&shared), scheduler, notes_in, setup.requests, setup.gallery, setup.once);
     pool.rest_as_before(pauses);
+    pool.flow_as_before(circuits, budgets);
     pool.hold_as_before();
     pool.run(shutdown).await;
     // Every attempt has ended: nobody else sends results.

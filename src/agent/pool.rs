@@ -31,6 +31,9 @@ const IDLE_TICK: Duration = Duration::from_millis(5);
 /// How long attempts that were cut may take to end: dropping a future takes no time, but its result has to be written.
 const CUT_GRACE: Duration = Duration::from_secs(5);
 
+/// How long after an attempt idle connections are closed: a little more than they may be idle.
+const TIDY: Duration = Duration::from_millis(4_500);
+
 /// With `--once`: how long a file may stay unchanged and incomplete before it is not waited for any more. Longer than an
 /// image without end marker needs to settle.
 const ONCE_PATIENCE: Duration = Duration::from_secs(75);
@@ -78,6 +81,10 @@ pub(super) struct Pool {
     pub(super) ready: bool,
     pub(super) stopping: bool,
     pub(super) started_at: WallTime,
+    /// When idle connections are to be closed.
+    tidy_at: Option<Instant>,
+    /// Both clocks when the loop went round last.
+    pub(super) clocks: (Instant, WallTime),
     pub(super) gallery: Option<String>,
     once: bool,
 }
@@ -106,6 +113,8 @@ impl Pool {
             ready: false,
             stopping: false,
             started_at,
+            tidy_at: None,
+            clocks: (Instant::now(), started_at),
             gallery,
             once,
         }
@@ -130,6 +139,7 @@ impl Pool {
             if self.once && self.is_drained() {
                 break;
             }
+            self.notice_sleep();
             let wake = self.next_wake();
             tokio::select! {
                 () = &mut shutdown => break,
@@ -175,7 +185,8 @@ impl Pool {
         let now = self.shared.clock.now();
         let claimed = self.queued.drain().filter(|(_, queued)| !queued.fresh);
         let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..queued.task.job }));
-        let writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
+        let mut writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
+        writes.extend(self.all_begun());
         if !writes.is_empty() {
             let _ = self.shared.ledger.write(writes, Durability::Process).await;
         }
@@ -209,12 +220,13 @@ impl Pool {
     fn note(&mut self, note: Note) {
         match note {
             Note::Arrived { task, fresh } => self.arrived(Queued { task, fresh }),
-            Note::Ended { job, succeeded, rest, again } => {
-                self.ended(job, succeeded, rest);
+            Note::Ended { job, end, rest, again } => {
+                self.ended(job, end, rest);
                 if let Some(task) = again {
                     self.arrived(Queued { task, fresh: false });
                 }
             }
+            Note::Trouble { job, trouble } => self.handle(Input::Trouble { job, trouble }),
             Note::Recorded(job) => {
                 self.shared.open.fetch_sub(1, Ordering::Relaxed);
                 self.handle(Input::Recorded(job));
@@ -235,7 +247,8 @@ impl Pool {
         let slot = self.shared.slot(*folder);
         let dedupe = slot.config().dedupe;
         let content = job.image.map(|image| image.hash).filter(|_| dedupe != Dedupe::Upload);
-        let ready = Ready { job: job.id, hosts: trip.open(), choice: trip.choice(folder.number()), content };
+        let bytes = job.fingerprint.len;
+        let ready = Ready { job: job.id, hosts: trip.open(), choice: trip.choice(folder.number()), content, bytes };
         let (folder, held) = (*folder, slot.held.borrow().is_some());
         self.queued.insert(ready.job, queued);
         if held {
@@ -272,14 +285,15 @@ impl Pool {
         });
     }
 
-    fn ended(&mut self, job: JobId, succeeded: bool, rest: Option<Rest>) {
+    fn ended(&mut self, job: JobId, end: End, rest: Option<Rest>) {
+        self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
         if let Some(running) = self.running.remove(&job)
             && let Some(rest) = rest
         {
             self.rest(running.host, &rest);
         }
-        self.handle(Input::Ended { job, end: if succeeded { End::Succeeded } else { End::Other } });
-        if !succeeded {
+        self.handle(Input::Ended { job, end });
+        if end != End::Succeeded {
             self.tell_who_is_away();
         }
     }
@@ -288,6 +302,7 @@ impl Pool {
         let (now, wall) = (Instant::now(), self.shared.clock.now().after(rest.length));
         let until = now + rest.length;
         let known = self.resting.get(&host).map(|(known, _, _)| *known);
+        self.no_more_tries(host);
         self.handle(Input::Rest { host, until });
         if known.is_some_and(|known| until <= known + Duration::from_secs(1)) {
             return;
@@ -303,6 +318,10 @@ impl Pool {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        if self.tidy_at.is_some_and(|at| at <= now) {
+            self.shared.hosts().iter().for_each(|(_, slot)| slot.host().tidy());
+            self.tidy_at = (!self.running.is_empty()).then(|| now + TIDY);
+        }
         self.tell_who_is_away();
         let over: Vec<HostId> =
             self.resting.iter().filter(|(_, (until, _, _))| *until <= now).map(|(host, _)| *host).collect();
@@ -353,14 +372,21 @@ impl Pool {
         let idle = self.scheduler.wants_idle_reports().then(|| now + IDLE_TICK);
         let rests = self.resting.values().map(|(until, _, _)| *until).min();
         let once = (self.once || !self.ready).then(|| now + ONCE_TICK);
-        [self.scheduler.next_wake(now), idle, rests, once].into_iter().flatten().min()
+        [self.scheduler.next_wake(now), idle, rests, once, self.tidy_at].into_iter().flatten().min()
     }
 
     pub(super) fn handle(&mut self, input: Input) {
         let moves = matches!(input, Input::Rest { .. } | Input::Wake(_) | Input::Hold { .. });
         for command in self.scheduler.handle(Instant::now(), input) {
             match command {
-                Command::Start { job, host, worker } => self.start(job, host, worker),
+                Command::Start { job, host, worker, probe } => {
+                    self.note_begun(host);
+                    self.start(job, host, worker, probe);
+                }
+                Command::Circuit { host, step } => self.circuit(host, step),
+                Command::Workers { workers } => {
+                    emit(Event::WindowChanged, &Fields::default(), format_args!("the pool has {workers} workers"));
+                }
                 Command::QueueFilling { depth } => emit(
                     Event::QueueFilling,
                     &Fields { queue_depth: Some(depth), ..Fields::default() },
@@ -389,12 +415,15 @@ impl Pool {
         }
     }
 
-    fn start(&mut self, id: JobId, host: HostId, worker: usize) {
+    fn start(&mut self, id: JobId, host: HostId, worker: usize, probe: bool) {
         let Some(Queued { mut task, .. }) = self.queued.remove(&id) else { return };
         if !task.trip.has_choice() {
             task.place = None;
         }
         let progress = Arc::new(Progress::new());
+        if probe {
+            progress.probe();
+        }
         let cancel = CancellationToken::new();
         let running = Running {
             name: task.job.name.clone(),

@@ -17,10 +17,11 @@ use tokio::runtime::Handle;
 use super::AgentError;
 use super::recorder::{Desk, Entry, Finished};
 use super::shared::Shared;
+use super::steps;
 use super::verdict::End;
 use crate::config::{After, Folder};
 use crate::job::{Event as JobEvent, Job, JobId, Outcome, Stage};
-use crate::ledger::{Durability, HostPause, Write};
+use crate::ledger::{Durability, HostPause, Memo, Write};
 use crate::record::{Record, manifest, rebuild};
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 
@@ -37,6 +38,10 @@ pub(super) struct Recovered {
     /// Answers of hosts that have no line yet.
     pub(super) answered: Vec<Finished>,
     pub(super) pauses: Vec<HostPause>,
+    /// Circuits that were open.
+    pub(super) circuits: Vec<Memo>,
+    /// What was begun towards hosts with a rate or a quota.
+    pub(super) budgets: Vec<Memo>,
 }
 
 /// Takes up what an earlier life left.
@@ -44,6 +49,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
     if rebuild {
         rebuild_ledger(shared).await?;
     }
+    shared.orphans_as_before().await?;
     desk = open_manifests(shared, desk).await;
     let (mut outstanding, mut answered) = (Vec::new(), Vec::new());
     let mut after: Option<JobId> = None;
@@ -70,7 +76,9 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
     }
     let seq = shared.ledger.last_seq().await?;
     let pauses = shared.ledger.pauses().await?;
-    Ok(Recovered { desk, seq, outstanding, answered, pauses })
+    let circuits = shared.ledger.memos(steps::CIRCUITS.to_owned()).await?;
+    let budgets = shared.ledger.memos(steps::BUDGETS.to_owned()).await?;
+    Ok(Recovered { desk, seq, outstanding, answered, pauses, circuits, budgets })
 }
 
 /// Whether files of jobs lie, or will lie, in the drop folder itself.
@@ -122,6 +130,9 @@ fn take_up(shared: &Shared, mut job: Job) -> Option<Write> {
         return job.advance(JobEvent::Record).is_ok().then(|| Write::Put(Box::new(job)));
     }
     job.unknown_outcomes += u32::from(was_started);
+    if was_started && let Some(host) = shared.host_named(&job.host) {
+        shared.count_orphan(&shared.host(host));
+    }
     job.not_before = Some(shared.clock.now());
     Some(Write::Put(Box::new(job)))
 }

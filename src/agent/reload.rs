@@ -14,6 +14,7 @@ use super::wiring::{self, Wired};
 use super::{Loaded, intake, steer};
 use crate::config::{ConfigError, difference};
 use crate::control::steer::Reloaded;
+use crate::flow::Scale;
 use crate::schedule::Input;
 use crate::telemetry::{Event, Fields, emit, set_level};
 
@@ -73,7 +74,9 @@ impl Pool {
         for (host, slot) in self.shared.hosts() {
             self.scheduler.limit(host, &wiring::flow_of(&config, &slot));
         }
-        self.scheduler.resize(config.pool.workers, config.pool.queue_warn);
+        let size = &config.pool;
+        let scale = Scale::new(size.min_workers, size.workers, size.max_workers);
+        self.scheduler.resize(scale, size.queue_warn);
         set_level(&config.log.level);
         let moved: Vec<_> = wired.changed.iter().chain(&wired.removed).copied().collect();
         self.give_back(|folder| moved.contains(&folder));

@@ -20,11 +20,12 @@ use super::{Loaded, Reload, cancel};
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, ConfigError, Folder};
 use crate::control::steer::Reloaded;
+use crate::flow::Trouble;
 use crate::host::Host;
 use crate::job::{ErrorClass, Failure, Job, JobId};
-use crate::ledger::{Durability, Ledger, Write};
+use crate::ledger::{Durability, Ledger, LedgerError, Memo, Write};
 use crate::record::Status;
-use crate::schedule::HostId;
+use crate::schedule::{End, HostId};
 use crate::telemetry::{Event, Fields, emit};
 use crate::watch::{Busy, Hints};
 
@@ -68,7 +69,9 @@ pub(super) enum Note {
     /// A job for the queue. It holds its place there. `fresh`: the ledger does not know it yet.
     Arrived { task: Box<Task>, fresh: bool },
     /// An attempt is over. `again`: the job goes to its next host now.
-    Ended { job: JobId, succeeded: bool, rest: Option<Rest>, again: Option<Box<Task>> },
+    Ended { job: JobId, end: End, rest: Option<Rest>, again: Option<Box<Task>> },
+    /// A request of an attempt failed, and will be sent again.
+    Trouble { job: JobId, trouble: Trouble },
     /// The outcome of a job is on record.
     Recorded(JobId),
     /// A folder was scanned for the first time, or is not there.
@@ -591,11 +594,39 @@ impl Shared {
                 let text = format!("{}: {}", failure.class.name(), failure.message);
                 *slot.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
                 if failure.class == ErrorClass::UnknownOutcome {
-                    slot.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
+                    self.count_orphan(&slot);
                 }
             }
         }
     }
+}
+
+impl Shared {
+    /// One possible orphan more on this host. The number outlives the agent; nobody waits for it to be written.
+    pub(super) fn count_orphan(&self, slot: &HostSlot) {
+        let count = slot.unknown_outcomes.fetch_add(1, Ordering::Relaxed) + 1;
+        let memo = Memo { kind: ORPHANS.to_owned(), key: slot.name.clone(), value: count.to_string() };
+        drop(self.ledger.write(vec![Write::Keep(memo)], Durability::Process));
+    }
+
+    /// Takes up the numbers of an earlier life.
+    pub(super) async fn orphans_as_before(&self) -> Result<(), LedgerError> {
+        for memo in self.ledger.memos(ORPHANS.to_owned()).await? {
+            if let (Some(host), Ok(count)) = (self.host_named(&memo.key), memo.value.parse::<u64>()) {
+                self.host(host).unknown_outcomes.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kind of the memos about possible orphans; the key is the host.
+const ORPHANS: &str = "orphans";
+
+/// A number that no other agent has.
+pub(super) fn seed() -> u64 {
+    let hash = blake3::hash(JobId::generate().to_string().as_bytes());
+    hash.as_bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
 /// A number in 0.0..1.0 for spreading delays. Not secret, so the id generator's randomness will do.

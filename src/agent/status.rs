@@ -16,10 +16,11 @@ use crate::control::model::{
     AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, StageTimes, Status,
 };
 use crate::control::{Retried, RetryWhat};
+use crate::flow::Cause;
 use crate::host::{Progress, rate};
 use crate::job::{Event as JobEvent, Job, Stage};
 use crate::ledger::{Census, Durability, Write};
-use crate::schedule::HostId;
+use crate::schedule::{HostId, LaneView};
 use crate::telemetry::shown;
 
 /// How many jobs `retry --all` takes from the ledger at a time.
@@ -103,7 +104,7 @@ fn snapshot(pool: &Pool) -> Status {
         gallery: pool.gallery.clone(),
         blocked: shared.blocked.borrow().clone(),
         pool: PoolStatus {
-            workers: config.pool.workers,
+            workers: pool.scheduler.workers(),
             busy,
             parked: in_flight.saturating_sub(busy),
             queue: config.pool.queue,
@@ -147,21 +148,43 @@ fn folder_status(pool: &Pool, id: FolderId, slot: &FolderSlot) -> FolderStatus {
 
 fn host_status(pool: &Pool, id: HostId, slot: &HostSlot) -> HostStatus {
     let view = pool.scheduler.view(Instant::now(), id);
-    let rest = pool.resting.get(&id);
+    let (state, paused_until, pause_reason) = condition(pool, id, &view);
     HostStatus {
         name: slot.name.clone(),
+        state: state.to_owned(),
         running: view.in_flight - view.parked,
         parked: view.parked,
         window: view.window,
         max_parallel: view.ceiling,
         queued: view.queued,
-        paused_until: rest.map(|(_, until, _)| *until),
+        paused_until,
         held_since: *slot.held.borrow(),
-        pause_reason: rest.map(|(_, _, reason)| reason.clone()),
+        pause_reason,
         last_success_at: *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner),
         last_error: slot.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         next_due_at: *slot.next_due.lock().unwrap_or_else(PoisonError::into_inner),
         unknown_outcomes: slot.unknown_outcomes.load(Ordering::Relaxed),
+    }
+}
+
+/// How a host is, until when, and why.
+fn condition(pool: &Pool, id: HostId, view: &LaneView) -> (&'static str, Option<WallTime>, Option<String>) {
+    let wall = |until: Instant| pool.shared.clock.now().after(until.saturating_duration_since(Instant::now()));
+    if let Some((_, until, reason)) = pool.resting.get(&id) {
+        return ("paused", Some(*until), Some(reason.clone()));
+    }
+    let reason = match view.circuit {
+        Some(Cause::Failures) => "it failed several times in a row; then one file is tried",
+        Some(Cause::Suspect) => "suspect: several answers in a row had no usable link; then one file is tried",
+        None => "its quota is used up",
+    };
+    match (view.circuit, view.circuit_until, view.exhausted_until) {
+        (Some(Cause::Suspect), until, _) => ("suspect", until.map(wall), Some(reason.to_owned())),
+        (Some(_), Some(until), _) => ("circuit-open", Some(wall(until)), Some(reason.to_owned())),
+        (Some(_), None, _) => ("half-open", None, None),
+        (None, _, Some(until)) => ("quota", Some(wall(until)), Some(reason.to_owned())),
+        (None, ..) if view.proven => ("ready", None, None),
+        (None, ..) => ("new", None, None),
     }
 }
 

@@ -8,12 +8,14 @@ use crate::config::Cooldown;
 use crate::job::{Disposition, ErrorClass, Event, Failure, IllegalEvent, Job, Links, Outcome, Stage};
 use crate::record::Status;
 
-/// A host that asks for a rest without saying how long rests for this time: what most hosts with a limit per minute
-/// need.
-pub(super) const REST_WITHOUT_HINT: Duration = Duration::from_secs(60);
+/// The longest rest that a host can ask for: the longest known limits are daily.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a file waits for the network of this machine to come back: spread by ±10 %, so that not all come at once.
+const NETWORK_REST: Duration = Duration::from_secs(30);
 
 /// The shortest rest, whatever the host says: a host that answers `Retry-After: 0` must not be asked in a tight loop.
-const SHORTEST_REST: Duration = Duration::from_secs(1);
+pub(super) const SHORTEST_REST: Duration = Duration::from_secs(1);
 
 /// How the life of a job in memory ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +107,14 @@ pub(super) fn decide(
                     job.advance(Event::CoolDown)?;
                     job.not_before = Some(now.after(cooldown.backoff.delay(job.requeues, jitter)));
                 }
+                Disposition::AwaitNetwork => {
+                    job.advance(Event::CoolDown)?;
+                    job.attempts = job.attempts.saturating_sub(1);
+                    job.not_before = Some(now.after(NETWORK_REST.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))));
+                }
                 Disposition::PauseHost => {
+                    // The host has not looked at the file: it was no attempt.
+                    job.attempts = job.attempts.saturating_sub(1);
                     let length = rest_after(&failure, &cooldown.backoff).unwrap_or(SHORTEST_REST);
                     job.advance(Event::CoolDown)?;
                     job.not_before = Some(now.after(length));
@@ -122,17 +131,13 @@ pub(super) fn decide(
     }
 }
 
-/// How long the host rests after this failure, if it must: as it asks, else a minute; an account that is refused needs
-/// its owner, so it rests like a failed file. Never longer than the longest cooldown.
+/// How long the host rests after this failure, if it must: as it asks (the caller has put in the host's `rate_limit_pause`
+/// where it does not say); an account that is refused needs its owner, so it rests like a failed file.
 pub(super) fn rest_after(failure: &Failure, cooldown: &Backoff) -> Option<Duration> {
     if failure.disposition() != Disposition::PauseHost {
         return None;
     }
-    let unasked = match failure.class {
-        ErrorClass::Account => cooldown.first(),
-        _ => REST_WITHOUT_HINT,
-    };
-    Some(failure.retry_after.unwrap_or(unasked).max(SHORTEST_REST).min(cooldown.max()))
+    Some(failure.retry_after.unwrap_or(cooldown.first()).max(SHORTEST_REST).min(LONGEST_REST))
 }
 
 #[cfg(test)]
@@ -198,14 +203,24 @@ mod tests {
         failure.retry_after = Some(Duration::from_secs(90));
         let recorded = fail(job(3), failure);
         assert_eq!((recorded.status, recorded.job.requeues), (Status::Deferred, 3));
+        assert_eq!(recorded.job.attempts, 3, "nor an attempt");
         assert_eq!(recorded.rest, Some(Duration::from_secs(90)));
         assert_eq!(recorded.job.not_before, Some(NOW.after(Duration::from_secs(90))));
         let mut for_ever = Failure::new(ErrorClass::RateLimited, Phase::Response, "429");
         for_ever.retry_after = Some(Duration::from_secs(10_000_000));
-        assert_eq!(fail(job(0), for_ever).rest, Some(Duration::from_secs(21_600)));
+        assert_eq!(fail(job(0), for_ever).rest, Some(LONGEST_REST));
         let mut at_once = Failure::new(ErrorClass::RateLimited, Phase::Response, "429");
         at_once.retry_after = Some(Duration::ZERO);
         assert_eq!(fail(job(0), at_once).rest, Some(SHORTEST_REST));
+    }
+
+    #[test]
+    fn r28_without_network_a_file_waits_and_uses_up_nothing() {
+        let mut failure = Failure::new(ErrorClass::Connect, Phase::Connect, "no route");
+        failure.offline = true;
+        let recorded = fail(job(8), failure);
+        assert_eq!((recorded.status, recorded.job.requeues, recorded.job.attempts), (Status::Deferred, 8, 8));
+        assert_eq!((recorded.rest, recorded.job.not_before), (None, Some(NOW.after(NETWORK_REST))));
     }
 
     #[test]

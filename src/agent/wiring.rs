@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::AgentError;
 use super::shared::{FolderId, FolderSlot, HostSlot, Shared, Wiring};
 use crate::config::{Config, Folder, alike};
-use crate::flow::Flow;
+use crate::flow::{Flow, Limits};
 use crate::host::Host;
 use crate::schedule::HostId;
 use crate::watch::{Busy, FolderFeed, Ignore};
@@ -183,5 +183,6 @@ fn own_places(config: &Config) -> Vec<PathBuf> {
 pub(super) fn flow_of(config: &Config, slot: &HostSlot) -> Flow {
     let host = config.hosts.get(&slot.name);
     let ceiling = host.and_then(|host| host.max_parallel).or_else(|| slot.host().max_parallel());
-    Flow::new(ceiling.unwrap_or(config.pool.workers), host.and_then(|host| host.rate))
+    let limits = Limits::new(&config.flow, host.and_then(|host| host.rate), host.map(|host| &host.flow));
+    Flow::new(ceiling.unwrap_or(config.pool.max_workers), limits)
 }

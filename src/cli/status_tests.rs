@@ -31,6 +31,7 @@ fn folder() -> FolderStatus {
 fn host() -> HostStatus {
     HostStatus {
         name: "pixhost".into(),
+        state: "ready".to_owned(),
         running: 1,
         parked: 1,
         window: 4,

@@ -6,8 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
+<<<<<<< HEAD
     After, Album, Config, Cooldown, Dedupe, Folder, HostConfig, Listen, Log, LogFormat, Policy, Pool, Retry, WatchMode,
     paths,
+=======
+    After, Config, Cooldown, Dedupe, FlowConfig, Folder, HostConfig, HostFlow, Listen, Log, LogFormat, Policy, Pool,
+    Retry, WatchMode, paths,
+>>>>>>> main
 };
 use crate::backoff::Backoff;
 
@@ -24,6 +29,7 @@ impl Default for Config {
             pool: Pool::default(),
             retry: Retry::default(),
             cooldown: Cooldown::default(),
+            flow: FlowConfig::default(),
             ledger: paths::ledger(),
             log: Log::default(),
             listen: Listen::default(),
@@ -39,12 +45,15 @@ impl Default for Pool {
     fn default() -> Self {
         Self {
             workers: 8,
+            min_workers: 8,
+            max_workers: 8,
             queue: 100,
             queue_warn: 50,
             file_timeout: seconds(180),
             stall_timeout: seconds(30),
             connect_timeout: seconds(10),
             request_timeout: seconds(120),
+            min_rate: 100 << 10,
             drain: seconds(20),
         }
     }
@@ -126,6 +135,7 @@ impl HostConfig {
             allow_http: false,
             max_parallel: None,
             rate: None,
+            flow: HostFlow::default(),
             options: BTreeMap::new(),
             span: 0..0,
         }

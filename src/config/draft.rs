@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::problem::{ConfigError, Problem, escaped, nearest};
 use super::section::{NOT_YET, Section};
 use super::value::{LEVELS, log_filter, shown_duration};
-use super::{Config, Cooldown, Listen, Log, LogFormat, Pool, Retry, folder, host, template};
+use super::{Config, Cooldown, Listen, Log, LogFormat, Pool, Retry, flow, folder, host, template};
 use crate::backoff::Backoff;
 
 /// Files in flight: each costs a connection and up to a megabyte.
@@ -122,6 +122,7 @@ fn read_document<'t>(
     pool(&mut config.pool, root.table("pool"), problems);
     retry(&mut config.retry, root.table("retry"), problems);
     cooldown(&mut config.cooldown, root.table("cooldown"), problems);
+    flow::read(&mut config.flow, root.table("flow"), problems);
     ledger(&mut config.ledger, root.table("ledger"), env, problems);
     log(&mut config.log, root.table("log"), problems);
     server(&mut config.listen, root.table("server"), problems);
@@ -147,7 +148,7 @@ pub(super) fn set<T>(place: &mut T, value: Option<T>) {
 }
 
 fn pool(pool: &mut Pool, mut section: Section<'_>, problems: &mut Vec<Problem>) {
-    set(&mut pool.workers, section.number("workers", WORKERS));
+    workers(pool, &mut section);
     set(&mut pool.queue, section.number("queue", QUEUE));
     pool.queue_warn = pool.queue.div_ceil(2);
     set(&mut pool.queue_warn, section.number("queue_warn", QUEUE));
@@ -155,9 +156,8 @@ fn pool(pool: &mut Pool, mut section: Section<'_>, problems: &mut Vec<Problem>) 
     set(&mut pool.stall_timeout, section.duration("stall_timeout", DURATION));
     set(&mut pool.connect_timeout, section.duration("connect_timeout", DURATION));
     set(&mut pool.request_timeout, section.duration("request_timeout", DURATION));
+    set(&mut pool.min_rate, flow::min_rate(&mut section));
     set(&mut pool.drain, section.duration("drain", DURATION));
-    section.later("min_workers", "");
-    section.later("max_workers", "");
     if pool.queue_warn > pool.queue {
         let message = format!("found {}, expected at most {}, the value of `queue`", pool.queue_warn, pool.queue);
         section.wrong("queue_warn", message, None);
@@ -175,6 +175,26 @@ fn pool(pool: &mut Pool, mut section: Section<'_>, problems: &mut Vec<Problem>) 
         }
     }
     section.finish(problems);
+}
+
+/// `workers` alone is a fixed number; with the other two it is where the pool begins.
+fn workers(pool: &mut Pool, section: &mut Section<'_>) {
+    let start = section.number("workers", WORKERS);
+    let (min, max) = (section.number("min_workers", WORKERS), section.number("max_workers", WORKERS));
+    pool.workers = start.unwrap_or_else(|| pool.workers.max(min.unwrap_or(1)).min(max.unwrap_or(*WORKERS.end())));
+    pool.min_workers = min.unwrap_or(pool.workers);
+    pool.max_workers = max.unwrap_or(pool.workers);
+    let order = || Some("the pool begins with `workers` and stays between the two others".to_owned());
+    if pool.min_workers > pool.workers {
+        section.wrong("min_workers", format!("found {}, expected at most {}", pool.min_workers, pool.workers), order());
+    }
+    if pool.max_workers < pool.workers {
+        section.wrong(
+            "max_workers",
+            format!("found {}, expected at least {}", pool.max_workers, pool.workers),
+            order(),
+        );
+    }
 }
 
 fn retry(retry: &mut Retry, mut section: Section<'_>, problems: &mut Vec<Problem>) {

@@ -14,7 +14,7 @@ use super::problem::{Problem, escaped, shown_path};
 use super::secret::{Setting, resolve};
 use super::section::{Section, Value};
 use super::value::rate;
-use super::{HostConfig, Rate};
+use super::{HostConfig, Rate, flow};
 
 /// What stands before the path of a ShareX custom uploader.
 const SXCU: &str = "sxcu:";
@@ -82,7 +82,7 @@ fn read_one<'t>(
     set(&mut host.allow_http, section.flag("allow_http"));
     host.max_parallel = section.number("max_parallel", WORKERS);
     host.rate = read_rate(&mut section);
-    section.later("quota", "");
+    host.flow = flow::read_host(&mut section);
     for (key, key_span, value) in section.rest() {
         if let (PROMPT, Some(answers)) = (key, value.get_ref().as_table()) {
             for (title, answer) in answers {

@@ -11,6 +11,7 @@ mod defaults;
 mod difference;
 mod draft;
 mod environment;
+mod flow;
 mod folder;
 mod host;
 mod load;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 pub use difference::{Change, alike, difference};
 pub use draft::Draft;
+pub use flow::{FailureRule, FlowConfig, HostFlow, Quota};
 pub use load::{draft, find, for_directories, load, parse};
 pub use problem::{ConfigError, Problem};
 pub use secret::Setting;
@@ -51,6 +53,8 @@ pub struct Config {
     pub retry: Retry,
     /// `[cooldown]`: of whole files.
     pub cooldown: Cooldown,
+    /// `[flow]`
+    pub flow: FlowConfig,
     /// `[ledger]`: the database file.
     pub ledger: PathBuf,
     /// `[log]`
@@ -75,6 +79,7 @@ impl fmt::Debug for Config {
             .field("pool", &self.pool)
             .field("retry", &self.retry)
             .field("cooldown", &self.cooldown)
+            .field("flow", &self.flow)
             .field("ledger", &self.ledger)
             .field("log", &self.log)
             .field("listen", &self.listen)
@@ -89,8 +94,12 @@ impl fmt::Debug for Config {
 /// `[pool]`: the bounded worker pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// Files in flight, 1..=256.
+    /// Files in flight at the start, 1..=256.
     pub workers: usize,
+    /// As few as this when there is little to do; `workers` if not set.
+    pub min_workers: usize,
+    /// As many as this when there is much to do; `workers` if not set.
+    pub max_workers: usize,
     /// Jobs in memory waiting for a worker, 1..=10,000.
     pub queue: usize,
     /// The depth at which `queue-filling` is logged.
@@ -103,6 +112,9 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// One HTTP request.
     pub request_timeout: Duration,
+    /// A body that keeps moving at this many bytes a second is not cut by `request_timeout` or `file_timeout` before it
+    /// could arrive at this rate; 0 for none.
+    pub min_rate: u64,
     /// How long running attempts may finish at shutdown.
     pub drain: Duration,
 }
@@ -275,6 +287,8 @@ pub struct HostConfig {
     pub max_parallel: Option<usize>,
     /// Uploads begun per second; unlimited if not set.
     pub rate: Option<Rate>,
+    /// Its other limits, and what its failures mean.
+    pub flow: HostFlow,
     /// All other keys: the recipe's options.
     pub options: BTreeMap<String, Setting>,
     /// Where the table, or the folder that names this host, stands in [`Config::text`].

@@ -13,6 +13,9 @@ const MAX_RATE: f64 = 10_000.0;
 /// The fewest: one in a hundred hours.
 const MIN_RATE: f64 = 0.01;
 
+/// The most uploads that a quota can say.
+const MAX_QUOTA: u32 = 1_000_000;
+
 /// The levels of [`log_filter`].
 pub(super) const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -42,6 +45,19 @@ pub(super) fn rate(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Some(Duration::from_secs_f64(unit / count))
+}
+
+/// `"1000/h"`, `"60/m"`, `"5000/d"`: how many in which time.
+pub(super) fn quota(text: &str) -> Option<(u32, Duration)> {
+    let (count, unit) = text.split_once('/')?;
+    let count: u32 = count.trim().parse().ok().filter(|count| (1..=MAX_QUOTA).contains(count))?;
+    let seconds = match unit.trim() {
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    Some((count, Duration::from_secs(seconds)))
 }
 
 /// `info`, or `info,pixchute::watch=debug`: a level for everything, and levels for single modules. `tracing` would take
@@ -114,6 +130,15 @@ mod tests {
         assert_eq!(rate("100/h"), millis(36_000));
         for text in ["2", "0/s", "-1/s", "nan/s", "inf/h", "2/d", "/s", "1e9/s"] {
             assert_eq!(rate(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn quotas_are_so_many_in_a_time() {
+        assert_eq!(quota("1000/h"), Some((1_000, Duration::from_secs(3_600))));
+        assert_eq!(quota("5 / d"), Some((5, Duration::from_secs(86_400))));
+        for text in ["1000", "0/h", "-1/h", "1.5/h", "10/s", "2000000/h", "/h"] {
+            assert_eq!(quota(text), None, "{text}");
         }
     }
 

@@ -32,6 +32,7 @@ fn status() -> Status {
         manifest: PathBuf::from("/home/a/Drop/manifest.jsonl"),
     };
     let host = HostStatus {
+        state: "ready".to_owned(),
         name: "pixhost".into(),
         running: 1,
         parked: 1,

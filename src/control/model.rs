@@ -148,6 +148,10 @@ pub struct StageTimes {
 pub struct HostStatus {
     /// Its name.
     pub name: String,
+    /// `new` (it has not answered yet), `ready`, `paused` (it asked for a rest), `quota` (the quota is used up),
+    /// `circuit-open`, `half-open` (one file is or will be tried) or `suspect` (it gives no usable links).
+    #[serde(default)]
+    pub state: String,
     /// Attempts in flight that make progress.
     pub running: usize,
     /// Attempts in flight that do not.
@@ -171,7 +175,7 @@ pub struct HostStatus {
     pub last_error: Option<String>,
     /// When the next resting file is due.
     pub next_due_at: Option<WallTime>,
-    /// Possible orphans: attempts that broke after the last byte, since the start of the agent.
+    /// Possible orphans: attempts that broke after the last byte, or in a crash; over restarts.
     pub unknown_outcomes: u64,
 }
 

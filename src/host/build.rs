@@ -138,9 +138,9 @@ fn build_recipe(
         options,
         redactor,
         client,
-        request_timeout: config.pool.request_timeout,
-        stall_timeout: config.pool.stall_timeout,
+        times: http::Times::new(&config.pool, &host.flow),
         retry: config.retry.clone(),
+        flow: host.flow.clone(),
         clock: Clock::System,
         jars: Mutex::default(),
     }))

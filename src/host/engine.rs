@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Client;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use ulid::Ulid;
 
+use super::http::{Client, Times};
 use super::options::Options;
 use super::recipe::template::Scope;
 use super::recipe::{Answer, Draw, Recipe, Step};
@@ -20,7 +19,7 @@ use super::session::{Session, Sessions, SharedJar, Values};
 use super::sites::Sites;
 use super::{Doing, Galleries, Gallery, Host, Limits, Preview, Progress, Sending, Upload};
 use crate::clock::Clock;
-use crate::config::Retry;
+use crate::config::{HostFlow, Retry};
 use crate::job::{ErrorClass, Failure, Links, Phase};
 
 /// Galleries whose cookies are remembered: more are not filled at a time.
@@ -34,9 +33,9 @@ pub(super) struct RecipeHost {
     pub(super) options: Options,
     pub(super) redactor: Redactor,
     pub(super) client: Client,
-    pub(super) request_timeout: Duration,
-    pub(super) stall_timeout: Duration,
+    pub(super) times: Times,
     pub(super) retry: Retry,
+    pub(super) flow: HostFlow,
     pub(super) clock: Clock,
     /// The session of the account, shared with the other hosts that use it.
     pub(super) sessions: Arc<Sessions>,
@@ -55,6 +54,10 @@ impl Host for RecipeHost {
 
     fn max_parallel(&self) -> Option<usize> {
         self.recipe.max_parallel
+    }
+
+    fn tidy(&self) {
+        self.client.tidy();
     }
 
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {

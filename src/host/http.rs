@@ -1,19 +1,24 @@
 //! The HTTP client: the only place that builds one, and the exchange of one request and its answer under all limits.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use reqwest::header::HeaderMap;
-use reqwest::{Client, RequestBuilder, Response, redirect, retry};
-use tokio::time::{sleep, timeout};
+use http_body_util::BodyExt;
+use hyper::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::{Method, RequestBuilder, Response, redirect, retry};
+use tokio::time::{Instant, sleep};
 use url::Url;
 
-use super::Progress;
 use super::options::is_loopback;
-use crate::config::Pool;
+use super::wire::Wire;
+use super::{Allowance, Progress};
+use crate::config::{HostFlow, Pool};
 use crate::job::Phase;
 
 /// The largest answer that is read. Result pages of image hosts have 10 to 200 kB.
@@ -22,47 +27,115 @@ pub(super) const ANSWER_LIMIT: usize = 1 << 20;
 /// Answers have some twenty headers; the client's own limit is a hundred as well, said here so that it stays.
 const HEADERS_LIMIT: usize = 100;
 
-/// An idle connection is not used again after this: many servers close theirs after 5 s, and a request that meets the
-/// closing would end as an unknown outcome.
-const IDLE: Duration = Duration::from_secs(4);
-
-/// Idle connections kept for a host: the default number of workers.
-const IDLE_CONNECTIONS: usize = 8;
-
 /// Who we are: some hosts hang up on clients that do not say.
-pub(super) const USER_AGENT: &str = concat!("pixchute/", env!("CARGO_PKG_VERSION"), " (drop folder image uploader)");
+pub(super) const AGENT: &str = concat!("pixchute/", env!("CARGO_PKG_VERSION"), " (drop folder image uploader)");
 
-/// A client for the site at `base_url`.
+/// The most sites that a recipe has connections of our own to; any more go another way.
+const SITES_LIMIT: usize = 16;
+
+/// A client for the sites of one host.
 ///
 /// HTTP/1.1 only: dropping a request must close its connection, and several requests in one connection would not allow
 /// that. No redirects: neither the image nor a key goes to another place than the recipe's. No time-outs but that of
 /// connecting: the client's own would cut slow but steady uploads.
+#[derive(Clone)]
+pub(super) struct Client {
+    /// Our own connections by site: they end when the future does that uses them. `None` for a site behind a proxy.
+    wires: Arc<Mutex<BTreeMap<String, Option<Arc<Wire>>>>>,
+    /// For what goes through a proxy.
+    other: reqwest::Client,
+    connect_timeout: Duration,
+}
+
+impl Client {
+    /// A request to `url`.
+    pub(super) fn request(&self, method: Method, url: Url) -> Outgoing {
+        let wire = self.wire(&url);
+        Outgoing { builder: self.other.request(method, url), wire }
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub(super) fn tidy(&self) {
+        let wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        wires.values().flatten().for_each(|wire| wire.tidy());
+    }
+
+    fn wire(&self, url: &Url) -> Option<Arc<Wire>> {
+        let site = url.origin().ascii_serialization();
+        let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = wires.get(&site) {
+            return known.clone();
+        }
+        if wires.len() >= SITES_LIMIT {
+            return None;
+        }
+        let proxied = !is_loopback(url) && is_proxied(url);
+        let wire = if proxied { None } else { Wire::new(url, self.connect_timeout).ok().map(Arc::new) };
+        wires.insert(site, wire.clone());
+        wire
+    }
+}
+
+/// Whether the system has a proxy for `url`.
+fn is_proxied(url: &Url) -> bool {
+    let uri: Option<Uri> = url.as_str().parse().ok();
+    uri.is_some_and(|uri| Matcher::from_system().intercept(&uri).is_some())
+}
+
+/// A request to be sent.
+pub(super) struct Outgoing {
+    builder: RequestBuilder,
+    wire: Option<Arc<Wire>>,
+}
+
+impl Outgoing {
+    /// With a header more.
+    pub(super) fn header<V>(self, name: HeaderName, value: V) -> Self
+    where
+        HeaderValue: TryFrom<V>,
+        <HeaderValue as TryFrom<V>>::Error: Into<hyper::http::Error>,
+    {
+        Self { builder: self.builder.header(name, value), ..self }
+    }
+
+    /// With these headers more.
+    pub(super) fn headers(self, headers: HeaderMap) -> Self {
+        Self { builder: self.builder.headers(headers), ..self }
+    }
+
+    /// With this body.
+    pub(super) fn body(self, body: reqwest::Body) -> Self {
+        Self { builder: self.builder.body(body), ..self }
+    }
+}
+
+/// A client for the site at `base_url`.
 ///
 /// # Errors
 /// When the system's certificates cannot be loaded.
 pub(super) fn client(base_url: &Url, pool: &Pool) -> Result<Client, reqwest::Error> {
     // Fails only if there is a provider already, which is then used.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let builder = Client::builder()
+    let builder = reqwest::Client::builder()
         .http1_only()
         .http1_max_headers(HEADERS_LIMIT)
-        .user_agent(USER_AGENT)
+        .user_agent(AGENT)
         .connect_timeout(pool.connect_timeout)
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        // Their end could not be told from that of the proxy.
+        .pool_max_idle_per_host(0)
         .tcp_nodelay(true);
-    // hyper closes a connection once what it has buffered is written, and a host that reads no more prevents that: only
-    // the kernel can end it then. It counts from the moment the host stopped, so the shortest of our limits is right: the
-    // socket is gone when the attempt is.
+    // Such a connection is closed once what is buffered is written, and a host that reads no more prevents that: only the
+    // kernel can end it then. It counts from the moment the host stopped, so the shortest of our limits is right.
     #[cfg(target_os = "linux")]
     let builder = builder.tcp_user_timeout(pool.stall_timeout.min(pool.request_timeout).min(pool.file_timeout));
     let builder = if is_loopback(base_url) { builder.no_proxy() } else { builder };
     // Nothing is ever sent there over TLS, and reading the system's certificates takes 20 ms.
     let plain = base_url.scheme() == "http";
-    if plain { builder.tls_certs_only([]) } else { builder }.build()
+    let other = if plain { builder.tls_certs_only([]) } else { builder }.build()?;
+    Ok(Client { wires: Arc::default(), other, connect_timeout: pool.connect_timeout })
 }
 
 /// What arrived of an answer.
@@ -74,11 +147,29 @@ pub(super) struct Received {
     pub(super) body: BytesMut,
 }
 
+/// How long an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// All of it: `request_timeout`, and `min_rate` for a body that moves.
+    pub(super) request: Allowance,
+    /// Nothing moves: `stall_timeout`.
+    pub(super) stall: Duration,
+}
+
+impl Times {
+    /// Those of `[pool]`, with what the host's table says instead.
+    pub(super) fn new(pool: &Pool, host: &HostFlow) -> Self {
+        let base = host.request_timeout.unwrap_or(pool.request_timeout);
+        let request = Allowance { base, min_rate: host.min_rate.unwrap_or(pool.min_rate) };
+        Self { request, stall: host.stall_timeout.unwrap_or(pool.stall_timeout) }
+    }
+}
+
 /// Why an exchange did not end with a complete answer.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// No connection; `timed_out` after `connect_timeout`.
-    Connect { timed_out: bool, reason: String },
+    /// No connection; `timed_out` after `connect_timeout`; `offline` if it is this machine that has no network.
+    Connect { phase: Phase, timed_out: bool, offline: bool, reason: String },
     /// The connection broke.
     Broken(String),
     /// The file could not be read, or ended early.
@@ -96,40 +187,93 @@ pub(super) enum Trouble {
 /// # Errors
 /// [`Trouble`]. The connection is closed then.
 pub(super) async fn exchange(
-    request: RequestBuilder,
+    request: Outgoing,
     received: &mut Received,
     progress: &Progress,
     file_trouble: &Arc<OnceLock<io::Error>>,
-    limits: (Duration, Duration),
+    times: &Times,
 ) -> Result<(), Trouble> {
-    let (request_timeout, stall_timeout) = limits;
-    let exchange = async {
-        tokio::select! {
-            done = converse(request, received, progress) => done,
-            () = stalled(progress, stall_timeout) => Err(Trouble::Stall(stall_timeout)),
-        }
+    let began = Instant::now();
+    let done = tokio::select! {
+        biased;
+        done = converse(request, received, progress) => done,
+        () = stalled(progress, times.stall) => Err(Trouble::Stall(times.stall)),
+        () = times.request.over(began, progress) => Err(Trouble::Timeout(times.request.base)),
     };
-    let done = timeout(request_timeout, exchange).await.unwrap_or(Err(Trouble::Timeout(request_timeout)));
     match file_trouble.get() {
         Some(error) if done.is_err() => Err(Trouble::File(io::Error::new(error.kind(), error.to_string()))),
         _ => done,
     }
 }
 
-async fn converse(request: RequestBuilder, received: &mut Received, progress: &Progress) -> Result<(), Trouble> {
+async fn converse(request: Outgoing, received: &mut Received, progress: &Progress) -> Result<(), Trouble> {
+    match request.wire {
+        Some(wire) => converse_directly(&wire, request.builder, received, progress).await,
+        None => converse_otherwise(request.builder, received, progress).await,
+    }
+}
+
+async fn converse_directly(
+    wire: &Wire,
+    request: RequestBuilder,
+    received: &mut Received,
+    progress: &Progress,
+) -> Result<(), Trouble> {
+    let request = plain(request.build().map_err(trouble)?)?;
+    let (response, mut talk) = wire.send(request, progress).await?;
+    let (head, mut body) = response.into_parts();
+    received.status = head.status.as_u16();
+    received.headers = head.headers;
+    progress.enter(Phase::Response);
+    while let Some(frame) = talk.with(body.frame()).await? {
+        let frame = frame.map_err(|error| Trouble::Broken(error.to_string()))?;
+        if let Ok(chunk) = frame.into_data() {
+            received.take(&chunk, progress)?;
+        }
+    }
+    wire.keep(talk);
+    Ok(())
+}
+
+/// The request as it goes on the wire: the path, and what every request of ours says.
+fn plain(request: reqwest::Request) -> Result<hyper::Request<reqwest::Body>, Trouble> {
+    let url = request.url().clone();
+    let request = hyper::Request::try_from(request).map_err(trouble)?;
+    let (mut head, body) = request.into_parts();
+    let broken = |error: &dyn std::fmt::Display| Trouble::Broken(error.to_string());
+    let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    head.uri = target.parse().map_err(|error: hyper::http::uri::InvalidUri| broken(&error))?;
+    let host = url.host_str().unwrap_or_default();
+    let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let host = HeaderValue::from_str(&host).map_err(|error| broken(&error))?;
+    head.headers.entry(HOST).or_insert(host);
+    head.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+    head.headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    Ok(hyper::Request::from_parts(head, body))
+}
+
+async fn converse_otherwise(
+    request: RequestBuilder,
+    received: &mut Received,
+    progress: &Progress,
+) -> Result<(), Trouble> {
     let mut response: Response = request.send().await.map_err(trouble)?;
     received.status = response.status().as_u16();
     received.headers = std::mem::take(response.headers_mut());
     progress.enter(Phase::Response);
     while let Some(chunk) = response.chunk().await.map_err(trouble)? {
-        progress.add_received(chunk.len() as u64);
-        let room = ANSWER_LIMIT - received.body.len();
-        received.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() > room {
-            return Err(Trouble::TooLarge);
-        }
+        received.take(&chunk, progress)?;
     }
     Ok(())
+}
+
+impl Received {
+    fn take(&mut self, chunk: &[u8], progress: &Progress) -> Result<(), Trouble> {
+        progress.add_received(chunk.len() as u64);
+        let room = ANSWER_LIMIT - self.body.len();
+        self.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room { Err(Trouble::TooLarge) } else { Ok(()) }
+    }
 }
 
 /// Returns when no byte has moved for `limit`.
@@ -152,7 +296,7 @@ fn trouble(error: reqwest::Error) -> Trouble {
         source = cause.source();
     }
     if error.is_connect() {
-        Trouble::Connect { timed_out: error.is_timeout(), reason }
+        Trouble::Connect { phase: Phase::Connect, timed_out: error.is_timeout(), offline: false, reason }
     } else {
         Trouble::Broken(reason)
     }

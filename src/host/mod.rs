@@ -3,8 +3,10 @@
 //! A [`Host`] takes one open file and gives [`Links`] or a [`Failure`]. It retries single requests within the deadline of
 //! the attempt, never whole files, and never touches our folders.
 
+mod allowance;
 mod body;
 mod build;
+mod classes;
 mod cookies;
 mod engine;
 mod follow;
@@ -14,6 +16,7 @@ mod limits;
 pub mod links;
 pub mod local;
 mod options;
+mod pause;
 mod prepare;
 mod preview;
 pub mod progress;
@@ -29,6 +32,7 @@ mod strip;
 pub mod sxcu;
 pub mod thumb;
 mod verdict;
+mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -39,6 +43,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
+pub use allowance::Allowance;
 pub use body::wire_name;
 pub use build::{build, is_own_recipe, notes, recipe_folder};
 pub use limits::{Limits, Refusal};
@@ -68,6 +73,9 @@ pub trait Host: Send + Sync + 'static {
     fn max_parallel(&self) -> Option<usize> {
         None
     }
+
+    /// Closes what has been idle for too long. Asked now and then after the last upload.
+    fn tidy(&self) {}
 
     /// Sends one file. Ends by itself before `upload.deadline` if it can say more about the failure than the deadline
     /// could; the caller drops it at the deadline in any case.

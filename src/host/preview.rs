@@ -123,8 +123,7 @@ impl RecipeHost {
         };
         let length = real.prepare(step).ok().filter(|_| step.fields_of.is_none()).map(|ready| ready.plan.len());
         let (content_type, body) = self.body(step, (real, scope), &shown);
-        let mut headers =
-            vec![("Host".to_owned(), host_of(&url)), ("User-Agent".to_owned(), http::USER_AGENT.to_owned())];
+        let mut headers = vec![("Host".to_owned(), host_of(&url)), ("User-Agent".to_owned(), http::AGENT.to_owned())];
         for (name, value) in filled(&step.headers, &shown) {
             headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
             headers.push((name, value));

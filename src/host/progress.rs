@@ -1,12 +1,15 @@
 //! How far an attempt is: written by the host, read by the agent and by the stall watch. Lock-free.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::rate::{Mark, Marks};
-use crate::job::Phase;
+use crate::job::{FailureKind, Phase};
 
 /// The live state of one attempt.
 #[derive(Debug)]
@@ -18,6 +21,19 @@ pub struct Progress {
     received: AtomicU64,
     /// Milliseconds after `began` at which a byte moved last, or a new phase began.
     moved_at: AtomicU64,
+    /// Milliseconds after `began` at which the body began, and at which all of it was handed over (0: not yet).
+    body_at: AtomicU64,
+    all_sent_at: AtomicU64,
+    /// See [`Progress::spent`].
+    spent: OnceLock<Option<Duration>>,
+    /// No request but the first may be sent.
+    once: AtomicBool,
+    /// See [`Progress::note_sleep`].
+    slept: AtomicBool,
+    /// See [`Progress::hold`].
+    held: CancellationToken,
+    /// What made the last try fail that is followed by another one.
+    failed_try: watch::Sender<Option<FailureKind>>,
     /// Bytes of earlier bodies: logins, earlier tries.
     sent_before: AtomicU64,
     /// Tries of single requests after the first ones.
@@ -55,6 +71,13 @@ impl Progress {
             total: AtomicU64::new(0),
             received: AtomicU64::new(0),
             moved_at: AtomicU64::new(0),
+            body_at: AtomicU64::new(0),
+            all_sent_at: AtomicU64::new(0),
+            spent: OnceLock::new(),
+            once: AtomicBool::new(false),
+            slept: AtomicBool::new(false),
+            held: CancellationToken::new(),
+            failed_try: watch::Sender::new(None),
             sent_before: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             marks: Default::default(),
@@ -70,8 +93,16 @@ impl Progress {
     /// What the attempt is doing.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        const PHASES: [Phase; 7] =
-            [Phase::Inspect, Phase::Wait, Phase::Connect, Phase::Send, Phase::Response, Phase::Parse, Phase::Record];
+        const PHASES: [Phase; 8] = [
+            Phase::Inspect,
+            Phase::Wait,
+            Phase::Connect,
+            Phase::Tls,
+            Phase::Send,
+            Phase::Response,
+            Phase::Parse,
+            Phase::Record,
+        ];
         let stored = self.phase.load(Ordering::Relaxed);
         PHASES.into_iter().find(|phase| *phase as u8 == stored).unwrap_or(Phase::Record)
     }
@@ -80,6 +111,8 @@ impl Progress {
     pub fn start_body(&self, total: u64) {
         self.sent_before.fetch_add(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        self.body_at.store(self.now(), Ordering::Relaxed);
+        self.all_sent_at.store(0, Ordering::Relaxed);
         let start = Mark { at: self.now(), sent: 0 };
         self.marks.iter().for_each(|mark| mark.set(start));
         self.enter(Phase::Send);
@@ -89,6 +122,9 @@ impl Progress {
     pub fn add_sent(&self, bytes: u64) {
         let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.touch();
+        if self.all_sent() {
+            self.all_sent_at.store(self.now().max(1), Ordering::Relaxed);
+        }
         if let Some(Marks(earlier, later)) = self.marks().next(Mark { at: self.now(), sent }) {
             self.marks[0].set(earlier);
             self.marks[1].set(later);
@@ -110,6 +146,66 @@ impl Progress {
     pub fn add_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
         self.touch();
+    }
+
+    /// This attempt shall show whether the host is well: a request that fails is not sent again.
+    pub fn probe(&self) {
+        self.once.store(true, Ordering::Relaxed);
+    }
+
+    /// The machine slept while this attempt was under way: its connections may be dead, and nobody is to blame for it.
+    pub fn note_sleep(&self) {
+        self.slept.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the machine slept while this attempt was under way.
+    #[must_use]
+    pub fn has_slept(&self) -> bool {
+        self.slept.load(Ordering::Relaxed)
+    }
+
+    /// The host gets nothing more for now: no request is sent again, and none that leads up to sending the file.
+    pub fn hold(&self) {
+        self.held.cancel();
+    }
+
+    /// Whether the host gets nothing more for now.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.is_cancelled()
+    }
+
+    /// Waits until the host gets nothing more.
+    pub async fn held(&self) {
+        self.held.cancelled().await;
+    }
+
+    /// Whether a request that failed may be sent again.
+    #[must_use]
+    pub fn may_try_again(&self) -> bool {
+        !self.once.load(Ordering::Relaxed) && !self.is_held()
+    }
+
+    /// A request failed and will be sent again.
+    pub fn note_failed_try(&self, kind: FailureKind) {
+        self.failed_try.send_replace(Some(kind));
+    }
+
+    /// Hears of requests that failed and will be sent again.
+    #[must_use]
+    pub fn failed_tries(&self) -> watch::Receiver<Option<FailureKind>> {
+        self.failed_try.subscribe()
+    }
+
+    /// The host says, beside a good answer, that nothing is left of its limit; until when, if it says that too.
+    pub fn note_spent(&self, until: Option<Duration>) {
+        let _ = self.spent.set(until);
+    }
+
+    /// Whether the host has said that nothing is left of its limit, and how long that lasts if it has said that too.
+    #[must_use]
+    pub fn spent(&self) -> Option<Option<Duration>> {
+        self.spent.get().copied()
     }
 
     /// Bytes of the current body handed to the connection so far.
@@ -143,6 +239,19 @@ impl Progress {
     #[must_use]
     pub fn all_sent(&self) -> bool {
         self.total() > 0 && self.sent() >= self.total()
+    }
+
+    /// When all of the body had been handed over, if it has.
+    #[must_use]
+    pub fn all_sent_at(&self) -> Option<Instant> {
+        let at = self.all_sent_at.load(Ordering::Relaxed);
+        (at > 0).then(|| self.began + Duration::from_millis(at))
+    }
+
+    /// How long ago the current body began.
+    #[must_use]
+    pub fn body_age(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.body_at.load(Ordering::Relaxed)))
     }
 
     /// Bytes of answers received so far.

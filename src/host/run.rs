@@ -4,16 +4,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
+use reqwest::Method;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use reqwest::{Method, RequestBuilder};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::body::Plan;
 use super::engine::{RecipeHost, jitter};
 use super::follow::{self, REDIRECT_LIMIT};
-use super::http::{self, Received, Trouble};
+use super::http::{self, Outgoing, Received, Trouble};
+use super::pause::Limit;
 use super::prepare::Prepared;
 use super::recipe::template::Scope;
 use super::recipe::{Answer, Extractor, Step, Test};
@@ -125,7 +127,9 @@ impl Run<'_> {
             let polled = step.poll.get(usize::try_from(tries).unwrap_or(usize::MAX) - 1);
             let pause = match polled {
                 Some(pause) => Some(*pause),
-                None if step.poll.is_empty() && tries < retry.attempts => Some(retry.backoff.delay(tries, jitter())),
+                None if step.poll.is_empty() && tries < retry.attempts && self.progress.may_try_again() => {
+                    Some(retry.backoff.delay(tries, jitter()))
+                }
                 None => None,
             };
             match pause.filter(|pause| Instant::now() + *pause < self.deadline) {
@@ -135,8 +139,13 @@ impl Run<'_> {
                     // A page that is not ready yet is no trouble.
                     if step.poll.is_empty() {
                         self.progress.count_retry();
+                        self.progress.note_failed_try(failure.kind);
                     }
-                    sleep(pause).await;
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        // What the host has taken is waited for all the same.
+                        () = self.progress.held(), if !self.stored => return Err(Stop::Failed(failure)),
+                    }
                     // An id that was used up by a broken upload is not taken again.
                     if step.sends_file() && !self.scope.random.is_empty() {
                         self.scope.random = self.host.randoms();
@@ -227,6 +236,13 @@ impl Run<'_> {
         request: Option<&Prepared>,
     ) -> Result<Answer, Box<Failure>> {
         let progress = &self.progress;
+        if progress.is_held() && !self.stored && (request.is_some() || !step.sends_file()) {
+            let message = format!("{} rests: the file was not sent", self.host.name);
+            let mut failure = Failure::new(ErrorClass::RateLimited, Phase::Wait, message);
+            // How long is known already, and written down.
+            failure.retry_after = Some(Duration::ZERO);
+            return Err(Box::new(failure));
+        }
         let empty = Plan::empty();
         let plan = request.map_or(&empty, |request| &request.plan);
         let carries = step.sends_file() && request.is_some();
@@ -241,7 +257,7 @@ impl Run<'_> {
         let file_trouble = Arc::new(OnceLock::new());
         let mut outgoing = self.host.client.request(method.clone(), url.clone());
         for (name, value) in request.iter().flat_map(|request| &request.headers) {
-            outgoing = outgoing.header(name, value);
+            outgoing = outgoing.header(name.clone(), value.clone());
         }
         outgoing = self.with_cookies(step, url, outgoing);
         if let Some(content_type) = &plan.content_type {
@@ -251,9 +267,8 @@ impl Run<'_> {
             }
             outgoing = outgoing.header(CONTENT_LENGTH, plan.len()).body(body);
         }
-        let limits = (self.host.request_timeout, self.host.stall_timeout);
         let mut received = Received::default();
-        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, limits).await;
+        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, &self.host.times).await;
         let now = self.host.clock.now();
         let cookies = {
             let jar = self.jar_of(step);
@@ -323,6 +338,10 @@ impl Run<'_> {
         if !step.accept.contains(&answer.status) && !step.expect.iter().any(named) {
             judge.accept(&answer, step.expects_json(), now)?;
         }
+        let limit = Limit::of(&answer, now);
+        if limit.spent {
+            self.progress.note_spent(limit.wait());
+        }
         Ok(answer)
     }
 
@@ -331,7 +350,7 @@ impl Run<'_> {
     }
 
     pub(super) fn judge<'j>(&'j self, redactor: &'j Redactor) -> Judge<'j> {
-        Judge { host: &self.host.name, recipe: &self.host.recipe, redactor }
+        Judge { host: &self.host.name, recipe: &self.host.recipe, redactor, flow: &self.host.flow }
     }
 
     /// Knows the secrets of the host and those that came up in this run.
@@ -358,7 +377,7 @@ impl Run<'_> {
         self.session.as_ref().filter(|_| step.session).map_or(&self.jar, |session| &session.jar)
     }
 
-    fn with_cookies(&self, step: &Step, url: &Url, request: RequestBuilder) -> RequestBuilder {
+    fn with_cookies(&self, step: &Step, url: &Url, request: Outgoing) -> Outgoing {
         let jar = self.jar_of(step).lock().unwrap_or_else(PoisonError::into_inner);
         match jar.header(url, self.host.clock.now()) {
             Some((name, value)) => request.header(name, value),

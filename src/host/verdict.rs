@@ -1,25 +1,23 @@
 //! What an answer, or its absence, means: answer → links or [`Failure`]. No I/O.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::{DATE, RETRY_AFTER};
 use serde_json::Value;
 
+use super::classes;
 use super::http::{ANSWER_LIMIT, Trouble};
 use super::links::link;
+use super::pause::{self, Limit};
 use super::recipe::{Answer, Extractor, Recipe, Template, template::Scope};
 use super::redact::Redactor;
 use crate::clock::WallTime;
 use crate::clock::human;
+use crate::config::HostFlow;
 use crate::job::{ErrorClass, Failure, Links, Phase};
 
 /// How much of a host's own words goes into a message.
 const HOST_TEXT_LIMIT: usize = 300;
-
-/// The longest stay-away that is believed: the longest known limits are daily.
-const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Where hosts put the text of an error.
 static USUAL_MESSAGES: LazyLock<Vec<Extractor>> = LazyLock::new(|| {
@@ -43,6 +41,7 @@ pub(super) struct Judge<'a> {
     pub(super) host: &'a str,
     pub(super) recipe: &'a Recipe,
     pub(super) redactor: &'a Redactor,
+    pub(super) flow: &'a HostFlow,
 }
 
 impl Judge<'_> {
@@ -104,9 +103,12 @@ impl Judge<'_> {
     fn refusal(&self, answer: &Answer, now: WallTime, what: Option<&str>) -> Failure {
         let status = StatusCode::from_u16(answer.status).ok();
         let reason = status.and_then(|status| status.canonical_reason()).unwrap_or("");
-        let retry_after = retry_after(answer, now);
+        let limit = Limit::of(answer, now);
         let meaning = self.recipe.meanings.iter().find(|meaning| meaning.applies(answer.status, &answer.body));
-        let class = meaning.map_or_else(|| class_of(answer.status, retry_after.is_some()), |meaning| meaning.class);
+        let (class, kind) = meaning.map_or_else(
+            || classes::of_status(answer.status, limit.retry_after.is_some(), limit.spent),
+            |meaning| (meaning.class, meaning.kind),
+        );
         let mut message = format!("{} answered {} {reason}", self.host, answer.status).trim_end().to_owned();
         if (200..300).contains(&answer.status) {
             message.push(' ');
@@ -119,14 +121,15 @@ impl Judge<'_> {
         if let Some(text) = self.host_text(answer) {
             message = format!("{message}: {text}");
         }
-        let mut failure = Failure::new(class, Phase::Parse, message);
+        let mut failure = Failure::new(class, Phase::Parse, message).meaning(kind);
         failure.advice =
             meaning.and_then(|meaning| meaning.advice.clone()).or_else(|| self.advice(class, answer.status));
         failure.http_status = Some(answer.status);
         failure.response_head =
             Some(self.redactor.clean(&answer.body, Failure::RESPONSE_HEAD)).filter(|head| !head.is_empty());
-        failure.retry_after = retry_after;
-        failure
+        let told = || pause::told(meaning?.wait.as_ref()?, &answer.body);
+        failure.retry_after = limit.wait().or_else(told);
+        classes::overruled(failure, self.flow)
     }
 
     fn host_text(&self, answer: &Answer) -> Option<String> {
@@ -161,8 +164,14 @@ impl Judge<'_> {
                 let message = format!("{} sent an answer larger than {ANSWER_LIMIT} bytes", self.host);
                 return Failure::new(ErrorClass::BadResponse, Phase::Response, message);
             }
-            Trouble::Connect { timed_out, reason } => {
-                (ErrorClass::Connect, Phase::Connect, *timed_out, format!("could not be reached: {reason}"))
+            Trouble::Connect { phase, timed_out: true, .. } => {
+                let step = if *phase == Phase::Tls { "the TLS handshake did not end" } else { "no connection" };
+                (ErrorClass::Connect, *phase, true, format!("could not be reached: {step} within connect_timeout"))
+            }
+            Trouble::Connect { phase, timed_out: false, offline, reason } => {
+                let who =
+                    if *offline { "could not be reached, this machine has no network" } else { "could not be reached" };
+                (ErrorClass::Connect, *phase, false, format!("{who}: {reason}"))
             }
             Trouble::Broken(reason) => (ErrorClass::Connect, phase, false, format!("broke the connection: {reason}")),
             Trouble::Stall(limit) => {
@@ -185,7 +194,8 @@ impl Judge<'_> {
             Failure::new(class, phase, message)
         };
         failure.timed_out = timed_out;
-        failure
+        failure.offline = matches!(trouble, Trouble::Connect { offline: true, .. });
+        classes::overruled(failure, self.flow)
     }
 }
 
@@ -193,33 +203,4 @@ impl Judge<'_> {
 pub(super) fn first(templates: &[Template], scope: &Scope, answer: Option<&Answer>) -> Option<String> {
     let texts = templates.iter().filter_map(|template| template.render_after(scope, answer).ok());
     texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
-}
-
-/// What a status means that the recipe does not explain.
-fn class_of(status: u16, has_retry_after: bool) -> ErrorClass {
-    match status {
-        401 | 402 | 403 | 407 => ErrorClass::Account,
-        413 | 415 => ErrorClass::File,
-        429 => ErrorClass::RateLimited,
-        503 if has_retry_after => ErrorClass::RateLimited,
-        // Everything else, known or not, may be better next time.
-        _ => ErrorClass::BadResponse,
-    }
-}
-
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), at most [`RETRY_AFTER_LIMIT`]. A date is compared
-/// with the answer's own `Date`, because our clock may be wrong; with ours if there is none.
-fn retry_after(answer: &Answer, now: WallTime) -> Option<Duration> {
-    let text = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let date = |text: &str| httpdate::parse_http_date(text).ok();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = date(text)?;
-            let ours = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
-            let from = answer.headers.get(DATE).and_then(|value| value.to_str().ok()).and_then(date).unwrap_or(ours);
-            until.duration_since(from).unwrap_or_default()
-        }
-    };
-    Some(wait.min(RETRY_AFTER_LIMIT))
 }

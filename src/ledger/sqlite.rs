@@ -62,7 +62,6 @@ pub struct SqliteLedger {
     // Dropped in this order: the connection that closes last takes the log in, and the lock is given up after it.
     reader: Mailbox<Question>,
     writer: Mailbox<Request>,
-    _syncer: Joined,
     _lock: File,
 }
 
@@ -128,13 +127,13 @@ impl SqliteLedger {
             }
         };
         let fresh = !rows::is_complete(&writing).map_err(|error| error_of(&error))?;
-        let (sync, committed) = sync_channel(UNSYNCED);
-        let mut writer = Writer::new(writing, sync).map_err(|error| error_of(&error))?;
         let no_thread = |error: std::io::Error| refused(format!("cannot start a thread: {error}"));
-        let writer = Mailbox::start("ledger-write", move |batch| writer.work(batch)).map_err(no_thread)?;
+        let (sync, committed) = sync_channel(UNSYNCED);
         let syncer = Syncer::new(files::log_of(path));
         let syncer = std::thread::Builder::new().name("ledger-sync".to_owned()).spawn(move || syncer.run(&committed));
         let syncer = Joined(Some(syncer.map_err(no_thread)?));
+        let mut writer = Writer::new(writing, sync, syncer).map_err(|error| error_of(&error))?;
+        let writer = Mailbox::start("ledger-write", move |batch| writer.work(batch)).map_err(no_thread)?;
         let reader = Mailbox::start("ledger-read", move |batch: Vec<Question>| {
             // One transaction for all that has gathered: the cache is checked once. If it cannot begin, each question
             // is a transaction of its own and tells what is wrong.
@@ -145,7 +144,7 @@ impl SqliteLedger {
             }
         })
         .map_err(no_thread)?;
-        Ok(Opened { ledger: Self { reader, writer, _syncer: syncer, _lock: lock }, fresh, set_aside })
+        Ok(Opened { ledger: Self { reader, writer, _lock: lock }, fresh, set_aside })
     }
 
     fn ask(&self, deed: Deed, durability: Durability) -> Answer<Option<Job>> {

@@ -5,22 +5,31 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::flow::Limits;
 
-fn ms(millis: u64) -> Duration {
+pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn pool(workers: usize, hosts: usize) -> Scheduler {
-    Scheduler::new(workers, 50, (0..hosts).map(|_| Flow::new(workers, None)).collect())
+pub(super) fn fixed(workers: usize) -> Scale {
+    Scale::new(workers, workers, workers)
 }
 
-fn ready(host: usize) -> Ready {
+fn flows(ceiling: usize, hosts: usize) -> Vec<Flow> {
+    (0..hosts).map(|_| Flow::new(ceiling, Limits::default())).collect()
+}
+
+fn pool(workers: usize, hosts: usize) -> Scheduler {
+    Scheduler::new(fixed(workers), 50, flows(workers, hosts))
+}
+
+pub(super) fn ready(host: usize) -> Ready {
     ready_for(&[host], Choice::First)
 }
 
 fn ready_for(hosts: &[usize], choice: Choice) -> Ready {
     let hosts = hosts.iter().copied().map(HostId).collect();
-    Ready { job: JobId::generate(), hosts, choice, content: None }
+    Ready { job: JobId::generate(), hosts, choice, content: None, bytes: 100_000 }
 }
 
 fn starts(commands: &[Command]) -> Vec<JobId> {
@@ -37,7 +46,7 @@ fn a_job_starts_at_once_when_a_worker_is_free_and_waits_when_none_is() {
     let now = Instant::now();
     let mut pool = pool(1, 1);
     let (a, b) = (ready(0), ready(0));
-    let start = |ready: &Ready| [Command::Start { job: ready.job, host: HostId(0), worker: 1 }];
+    let start = |ready: &Ready| [Command::Start { job: ready.job, host: HostId(0), worker: 1, probe: false }];
     assert_eq!(pool.handle(now, Input::Ready(a.clone())), start(&a));
     assert_eq!(pool.handle(now, Input::Ready(b.clone())), []);
     let commands = pool.handle(now, Input::Ended { job: a.job, end: End::Other });
@@ -92,7 +101,7 @@ fn a_resting_host_gets_nothing_and_the_scheduler_knows_when_to_look_again() {
 #[test]
 fn queue_filling_is_said_once_per_crossing_with_hysteresis() {
     let now = Instant::now();
-    let mut pool = Scheduler::new(1, 4, vec![Flow::new(1, None)]);
+    let mut pool = Scheduler::new(fixed(1), 4, flows(1, 1));
     let mut said = Vec::new();
     let mut running = None;
     for _ in 0..6 {
@@ -146,7 +155,11 @@ fn r20_the_first_host_gets_everything_until_it_rests_and_again_afterwards() {
     assert_eq!(pool.handle(now, Input::Ready(waiting.clone())), [], "a full window is waited for");
     let rest = Input::Rest { host: HostId(1), until: now + ms(900) };
     let commands = pool.handle(now, rest);
-    assert_eq!(commands, [Command::Start { job: waiting.job, host: HostId(0), worker: 4 }], "a rest is not");
+    assert_eq!(
+        commands,
+        [Command::Start { job: waiting.job, host: HostId(0), worker: 4, probe: false }],
+        "a rest is not"
+    );
     assert_eq!(given(&mut pool, now, 2, &[1, 2], Choice::First), [2, 2]);
     assert_eq!(given(&mut pool, now, 1, &[1], Choice::First), [0; 0]);
     assert_eq!(pool.depth(), 1);
@@ -162,7 +175,7 @@ fn r20_the_first_host_gets_everything_until_it_rests_and_again_afterwards() {
 fn r20_round_robin_is_even_and_passes_over_who_cannot_take_it_now() {
     let now = Instant::now();
     let even = Choice::Even { group: 0 };
-    let mut pool = Scheduler::new(64, 50, (0..3).map(|_| Flow::new(64, None)).collect());
+    let mut pool = Scheduler::new(fixed(64), 50, flows(64, 3));
     let mut count = [0_usize; 3];
     let mut running = Vec::new();
     for turn in 0..120 {
@@ -203,6 +216,40 @@ fn a_job_for_several_hosts_keeps_its_twins_away_from_all_of_them_until_it_is_on_
     assert_eq!(starts(&pool.handle(now, Input::Ready(next))), [a.job], "its next host");
     assert_eq!(starts(&pool.handle(now, Input::Ended { job: a.job, end: End::Succeeded })), []);
     assert_eq!(starts(&pool.handle(now, Input::Recorded(a.job))), [b.job]);
+}
+
+#[test]
+fn r28_after_a_sleep_the_hosts_are_met_one_file_at_a_time_and_not_all_at_once() {
+    let mut now = Instant::now();
+    let mut pool = pool(8, 3);
+    // Everything is well, and the windows are open; then the machine sleeps, and much is overdue.
+    for host in 0..3 {
+        let mut jobs = Vec::new();
+        for _ in 0..40 {
+            jobs.extend(starts(&pool.handle(now, Input::Ready(ready(host)))));
+        }
+        while let Some(job) = jobs.pop() {
+            jobs.extend(starts(&pool.handle(now, Input::Ended { job, end: End::Succeeded })));
+        }
+    }
+    let _ = pool.handle(now, Input::Resumed);
+    let mut begun = Vec::new();
+    for host in 0..3 {
+        for _ in 0..100 {
+            begun.extend(hosts_started(&pool.handle(now, Input::Ready(ready(host)))));
+        }
+    }
+    let mut moments = Vec::new();
+    while now < now + RESUME_SPREAD && moments.len() < 3 {
+        begun = hosts_started(&pool.handle(now, Input::Tick));
+        if !begun.is_empty() {
+            assert_eq!(begun.len(), 1, "one file each: {begun:?}");
+            moments.push(now);
+        }
+        now += ms(10);
+    }
+    assert!(moments[2] - moments[0] > ms(100), "spread: {moments:?}");
+    assert_eq!(pool.in_flight(), 3);
 }
 
 /// A world of hosts in virtual time, each job taking `answer` or for ever. Every host always has jobs waiting.
@@ -340,7 +387,7 @@ proptest! {
     #[test]
     fn bounds_hold_for_any_order_of_inputs(inputs in prop::collection::vec((0u8..8, 0usize..3, 0usize..40), 1..400)) {
         let mut now = Instant::now();
-        let mut pool = Scheduler::new(4, 6, (0..3).map(|_| Flow::new(3, None)).collect());
+        let mut pool = Scheduler::new(fixed(4), 6, flows(3, 3));
         let (mut queued, mut running): (Vec<Ready>, Vec<Ready>) = (Vec::new(), Vec::new());
         for (kind, host, pick) in inputs {
             now += ms(pick as u64 * 10);

@@ -57,7 +57,13 @@ pub enum Event {
     HostPaused,
     /// Its rest is over.
     HostResumed,
-    /// More attempts may run at once.
+    /// A host fails again and again: it gets nothing for a while.
+    CircuitOpen,
+    /// It gets one file, to see.
+    CircuitHalfOpen,
+    /// It is well again.
+    CircuitClosed,
+    /// More attempts may run at once, or fewer.
     WindowChanged,
     /// A host refuses our key or account.
     AccountError,
@@ -124,6 +130,9 @@ pub const TABLE: [Entry; 36] = [
     entry(Event::QueueDrained, "queue-drained", Level::INFO, "727addc162db48fcad0d1f22d415ea00"),
     entry(Event::HostPaused, "host-paused", Level::WARN, "5f52b70c5b644edb9b10a8cf4d5dfcfa"),
     entry(Event::HostResumed, "host-resumed", Level::INFO, "bec2352a37d64d98865b8d2c34dc627a"),
+    entry(Event::CircuitOpen, "circuit-open", Level::WARN, "0d5b2f0f8a3c4d0aa4e2b7c6c1f7e9b3"),
+    entry(Event::CircuitHalfOpen, "circuit-half-open", Level::INFO, "4b1e7d92c6f84a5f9d3ab02e58c7f164"),
+    entry(Event::CircuitClosed, "circuit-closed", Level::INFO, "e93c5a7718b24f6d8c40f2d1a6b9037e"),
     entry(Event::WindowChanged, "window-changed", Level::DEBUG, "86c297041f334aa5b366f72e7ebc0785"),
     entry(Event::AccountError, "account-error", Level::ERROR, "b675195c72af4352b2b999d9635895b2"),
     entry(Event::DiskBlocked, "disk-blocked", Level::ERROR, "6c68029347584b06a830d922c00c5857"),
@@ -254,7 +263,11 @@ mod tests {
         let names = |level| TABLE.iter().filter(|e| e.level == level).map(|e| e.name).collect::<Vec<_>>();
         assert_eq!(
             names(Level::WARN),
+<<<<<<< HEAD
             ["folder-absent", "watch-overflow", "queue-filling", "host-paused", "album-doubtful"]
+=======
+            ["folder-absent", "watch-overflow", "queue-filling", "host-paused", "circuit-open"]
+>>>>>>> main
         );
         assert_eq!(
             names(Level::ERROR),

@@ -11,6 +11,7 @@ mod files;
 mod hangs;
 mod links;
 mod live;
+mod outages;
 mod outcomes;
 mod private;
 mod reload;

@@ -11,6 +11,7 @@ mod misbehaviour;
 mod previews;
 mod problems;
 mod retries;
+mod silence;
 mod site;
 mod stores;
 mod sxcu;
@@ -23,7 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pixchute::backoff::Backoff;
-use pixchute::config::{Config, Cooldown, HostConfig, Listen, Log, LogFormat, Pool, Problem, Retry, Setting};
+use pixchute::config::{
+    Config, Cooldown, FlowConfig, HostConfig, HostFlow, Listen, Log, LogFormat, Pool, Problem, Retry, Setting,
+};
 use pixchute::host::{self, Host, Progress, Source, Upload, wire_name};
 use pixchute::job::{ContentHash, Failure, ImageFacts, ImageKind, JobId, Links};
 use tempfile::TempDir;
@@ -37,14 +40,18 @@ fn config(hosts: impl IntoIterator<Item = HostConfig>) -> Config {
         text: String::new(),
         pool: Pool {
             workers: 8,
+            min_workers: 8,
+            max_workers: 8,
             queue: 100,
             queue_warn: 50,
             file_timeout: seconds(180),
             stall_timeout: seconds(30),
             connect_timeout: seconds(10),
             request_timeout: seconds(120),
+            min_rate: 100 << 10,
             drain: seconds(20),
         },
+        flow: FlowConfig::default(),
         retry: Retry { attempts: 4, backoff: Backoff::try_new(seconds(2), 2.0, seconds(30)).unwrap() },
         cooldown: Cooldown { backoff: Backoff::try_new(seconds(300), 2.0, seconds(21_600)).unwrap(), requeues: 8 },
         ledger: PathBuf::new(),
@@ -72,6 +79,7 @@ fn host_config(recipe: &str, base_url: Option<String>, options: &[(&str, &str)])
         allow_http: false,
         max_parallel: None,
         rate: None,
+        flow: HostFlow::default(),
         options: options.iter().enumerate().map(setting).collect::<BTreeMap<_, _>>(),
         span: 0..1,
     }

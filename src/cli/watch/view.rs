@@ -186,6 +186,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Inspect => "reads the file",
         Phase::Wait => "waits its turn",
         Phase::Connect => "connects",
+        Phase::Tls => "encrypting",
         Phase::Send => "sends",
         Phase::Response => "awaits the answer",
         Phase::Parse => "reads the answer",

@@ -60,6 +60,7 @@ fn status() -> Status {
         manifest: PathBuf::from("/x"),
     };
     let host = HostStatus {
+        state: "ready".to_owned(),
         name: "pixhost".into(),
         running: 2,
         parked: 1,

@@ -12,7 +12,7 @@ use super::steps::{OneOrMore, RawStep};
 use super::template::FILE_VARIABLES;
 use super::{Extractor, Meaning, OptionSpec, Protocol, Random, Recipe, ResultSpec, Step, Template};
 use crate::host::Limits;
-use crate::job::{ErrorClass, ImageKind};
+use crate::job::{ErrorClass, FailureKind, ImageKind};
 
 /// Requests of one recipe: the longest known protocol (login, page, upload, follow-up, result) needs five.
 pub(super) const STEPS_LIMIT: usize = 16;
@@ -146,12 +146,14 @@ struct RawMeaning {
     text: Option<String>,
     class: RawClass,
     advice: Option<String>,
+    wait: Option<String>,
 }
 
 /// The classes that an answer can have; the others come from the connection.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum RawClass {
+    Transient,
     RateLimited,
     Account,
     BadResponse,
@@ -399,10 +401,20 @@ impl Checks {
         let class = match raw.class {
             RawClass::RateLimited => ErrorClass::RateLimited,
             RawClass::Account => ErrorClass::Account,
-            RawClass::BadResponse => ErrorClass::BadResponse,
+            RawClass::Transient | RawClass::BadResponse => ErrorClass::BadResponse,
             RawClass::File => ErrorClass::File,
         };
-        Some(Meaning { status: raw.status, text, class, advice: raw.advice })
+        let kind = match raw.class {
+            RawClass::Transient => FailureKind::Transient,
+            _ => FailureKind::of(class),
+        };
+        let wait_key = format!("{key}.wait");
+        let wait = self.regex(&wait_key, raw.wait.as_deref());
+        let units = ["days", "hours", "minutes", "seconds"];
+        if wait.as_ref().is_some_and(|wait| !wait.capture_names().flatten().any(|name| units.contains(&name))) {
+            self.problem(&wait_key, "needs a group named days, hours, minutes or seconds: (?<minutes>\\d+)");
+        }
+        Some(Meaning { status: raw.status, text, class, kind, advice: raw.advice, wait })
     }
 
     pub(super) fn template(&mut self, key: &str, text: &str) -> Option<Template> {

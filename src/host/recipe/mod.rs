@@ -29,7 +29,7 @@ use scraper::Selector;
 use secrecy::SecretString;
 
 use crate::host::Limits;
-use crate::job::ErrorClass;
+use crate::job::{ErrorClass, FailureKind};
 pub use draw::Draw;
 pub use extract::{Answer, Extractor};
 pub use library::{Listed, Origin};
@@ -344,8 +344,12 @@ pub struct Meaning {
     pub text: Option<Regex>,
     /// The class of the failure.
     pub class: ErrorClass,
+    /// What follows from it.
+    pub kind: FailureKind,
     /// What to do about it.
     pub advice: Option<String>,
+    /// How the body says how long to stay away: its groups `days`, `hours`, `minutes`, `seconds`.
+    pub wait: Option<Regex>,
 }
 
 impl Meaning {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::super::http::{Client, Times};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Client;
 use reqwest::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
@@ -77,8 +77,9 @@ pub(crate) fn build(
             redactor: Redactor::new(secrets.iter()),
             recipe: Arc::new(recipe),
             client,
-            times: (config.pool.request_timeout, config.pool.stall_timeout),
+            times: Times::new(&config.pool, &host.flow),
             retry: config.retry.clone(),
+            flow: host.flow.clone(),
             clock: Clock::System,
             naming,
             backend,

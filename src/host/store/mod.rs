@@ -16,10 +16,10 @@ mod webdav;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use reqwest::Method;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
 };
-use reqwest::{Client, Method};
 use ring::digest;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -37,7 +37,7 @@ use super::thumb::Thumbnailer;
 use super::verdict::Judge;
 use super::{Host, Limits, Progress, Sending, Source, Upload};
 use crate::clock::Clock;
-use crate::config::Retry;
+use crate::config::{HostFlow, Retry};
 use crate::job::{ContentHash, ErrorClass, Failure, Links, Phase};
 
 pub(super) use self::build::{build, endpoint};
@@ -59,10 +59,10 @@ pub(super) struct StoreHost {
     name: String,
     recipe: Arc<Recipe>,
     redactor: Redactor,
-    client: Client,
-    /// `request_timeout` and `stall_timeout`
-    times: (Duration, Duration),
+    client: http::Client,
+    times: http::Times,
     retry: Retry,
+    flow: HostFlow,
     clock: Clock,
     naming: Naming,
     backend: Backend,
@@ -124,6 +124,10 @@ impl Host for StoreHost {
 
     fn max_parallel(&self) -> Option<usize> {
         self.recipe.max_parallel
+    }
+
+    fn tidy(&self) {
+        self.client.tidy();
     }
 
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
@@ -208,11 +212,16 @@ impl StoreHost {
             tries += 1;
             let delay = self.retry.backoff.delay(tries, jitter());
             let too_late = Instant::now() + delay >= deadline;
-            if tries >= self.retry.attempts || too_late || !failure.worth_another_request() {
+            let allowed = tries < self.retry.attempts && progress.may_try_again();
+            if !allowed || too_late || !failure.worth_another_request() {
                 return Err(failure);
             }
+            progress.note_failed_try(failure.kind);
             progress.enter(Phase::Wait);
-            sleep(delay).await;
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = progress.held() => return Err(failure),
+            }
         }
     }
 
@@ -367,7 +376,7 @@ impl StoreHost {
         progress.start_body(plan.len());
         progress.enter(Phase::Connect);
         let mut received = Received::default();
-        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, self.times).await;
+        let done = http::exchange(outgoing, &mut received, progress, &file_trouble, &self.times).await;
         match done {
             Err(trouble) if received.status < 300 => {
                 Err(Box::new(self.judge().broken(&trouble, progress.phase(), progress.all_sent(), carries_file)))
@@ -378,7 +387,7 @@ impl StoreHost {
     }
 
     fn judge(&self) -> Judge<'_> {
-        Judge { host: &self.name, recipe: &self.recipe, redactor: &self.redactor }
+        Judge { host: &self.name, recipe: &self.recipe, redactor: &self.redactor, flow: &self.flow }
     }
 }
 

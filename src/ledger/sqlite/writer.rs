@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{error_of, rows};
+use super::{Joined, error_of, rows};
 use crate::job::Job;
 use crate::ledger::{Durability, LedgerError, Write};
 
@@ -32,8 +32,11 @@ pub(super) struct Request {
 /// Owns the connection that writes. Its commits survive the death of the process; what must survive a power cut is handed
 /// on to the [`Syncer`], so that nobody who waits for an intent waits for an fsync.
 pub(super) struct Writer {
-    conn: Connection,
+    // Dropped in this order: the connection that closes last removes the log, which must not happen before the syncer has
+    // synced what it was given.
     sync: SyncSender<Committed>,
+    _syncer: Joined,
+    conn: Connection,
 }
 
 /// What is committed and has to reach the disk before it is answered.
@@ -44,9 +47,9 @@ pub(super) struct Committed {
 type Answered = Result<Option<Job>, LedgerError>;
 
 impl Writer {
-    pub(super) fn new(conn: Connection, sync: SyncSender<Committed>) -> rusqlite::Result<Self> {
+    pub(super) fn new(conn: Connection, sync: SyncSender<Committed>, syncer: Joined) -> rusqlite::Result<Self> {
         conn.pragma_update(None, "synchronous", "NORMAL")?;
-        Ok(Self { conn, sync })
+        Ok(Self { sync, _syncer: syncer, conn })
     }
 
     /// Carries out `batch` in its order, as one transaction. If that fails (disk full, read-only, …), each request is tried
@@ -204,7 +207,7 @@ mod tests {
         let conn = Connection::open_in_memory().expect("memory");
         schema::create(&conn).expect("tables");
         let (sync, committed) = sync_channel(UNSYNCED);
-        (Writer::new(conn, sync).expect("pragmas"), committed)
+        (Writer::new(conn, sync, Joined(None)).expect("pragmas"), committed)
     }
 
     fn put(writer: &mut Writer, count: usize, durability: Durability) -> oneshot::Receiver<Answered> {
