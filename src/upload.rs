@@ -13,11 +13,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::human;
-<<<<<<< HEAD
-use crate::host::{self, Gallery, Host, NotStripped, Progress, Source, Upload, wire_name};
-=======
-use crate::host::{self, Allowance, Host, NotStripped, Progress, Source, Upload, wire_name};
->>>>>>> main
+use crate::host::{self, Allowance, Gallery, Host, NotStripped, Progress, Source, Upload, wire_name};
 use crate::job::{ErrorClass, Failure, ImageFacts, Job, Links, Outcome, Phase};
 
 /// What an attempt has to keep to.
@@ -25,8 +21,8 @@ use crate::job::{ErrorClass, Failure, ImageFacts, Job, Links, Outcome, Phase};
 pub struct Terms {
     /// Where it tells how far it is.
     pub progress: Arc<Progress>,
-    /// It ends at the latest so long after it began.
-    pub file_timeout: Duration,
+    /// How long it may take.
+    pub limit: Allowance,
     /// The image is sent without metadata.
     pub strip_metadata: bool,
 }
@@ -35,38 +31,24 @@ pub struct Terms {
 pub const STRIP_ADVICE: &str = "nothing of it was sent, because `strip_metadata` is set for this folder: save it as JPEG, PNG or \
      WebP, or use a folder without that setting";
 
-<<<<<<< HEAD
-/// Sends `job`'s file to `host` once. Ends at the latest `file_timeout` from now. `content` is what inspection read, if
-/// it was kept; then the caller sees to it that the file is still the same afterwards. `gallery` is awaited first: the one
-/// that the image belongs to.
-=======
-/// Sends `job`'s file to `host` once. Ends when the time that `limit` allows is over, counted from now. `content` is what inspection read, if
-/// it was kept; then the caller sees to it that the file is still the same afterwards.
->>>>>>> main
+/// Sends `job`'s file to `host` once. Ends when the time that the terms allow is over, counted from now. `content` is what
+/// inspection read, if it was kept; then the caller sees to it that the file is still the same afterwards. `gallery` is
+/// awaited first: the one that the image belongs to.
 pub async fn attempt(
     host: &dyn Host,
     job: &Job,
     image: ImageFacts,
     content: Option<Bytes>,
-<<<<<<< HEAD
     gallery: impl Future<Output = Result<Option<Gallery>, Failure>>,
-    Terms { progress, file_timeout, strip_metadata }: Terms,
+    Terms { progress, limit, strip_metadata }: Terms,
 ) -> Outcome {
-    let deadline = Instant::now() + file_timeout;
+    let (began, file_timeout) = (Instant::now(), limit.base);
+    let deadline = began + file_timeout;
     let gallery = match timeout_at(deadline, gallery).await {
         Ok(Ok(gallery)) => gallery,
         Ok(Err(failure)) => return Outcome::Failed(failure),
         Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
     };
-=======
-    progress: Arc<Progress>,
-    limit: impl Into<Allowance>,
-    strip_metadata: bool,
-) -> Outcome {
-    let limit: Allowance = limit.into();
-    let (began, file_timeout) = (Instant::now(), limit.base);
-    let deadline = began + file_timeout;
->>>>>>> main
     let opened = match content {
         Some(content) => Source::in_memory(content, wire_name(&job.name), image.kind),
         None => match timeout_at(deadline, open(job, image)).await {

@@ -11,16 +11,10 @@ use super::rest;
 use super::shared::{Note, Shared, Task};
 use super::steps;
 use super::targets::{Next, Over};
-<<<<<<< HEAD
-use super::verdict::{self, End};
+use super::verdict::End;
 use super::{albums, cancel};
 use crate::config::{Dedupe, Folder};
-use crate::host::Progress;
-=======
-use super::verdict::End;
-use crate::config::Dedupe;
 use crate::host::{Allowance, Progress};
->>>>>>> main
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Job, Links, Outcome};
 use crate::ledger::{Durability, LedgerError, Write};
 use crate::record::{Mirror, Record, Status};
@@ -221,20 +215,13 @@ async fn upload_or_link(
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
-<<<<<<< HEAD
-    let (at, host, limit) = (host, shared.host(host).host(), shared.config().pool.file_timeout);
-    let bytes = task.content.as_ref().map(|kept| kept.content.clone());
-    let terms = Terms { progress: Arc::clone(progress), file_timeout: limit, strip_metadata: strip };
-    let gallery = albums::gallery(Arc::clone(shared), task.folder, at, job.name.clone(), Instant::now() + limit);
-    tokio::select! {
-        outcome = upload::attempt(&*host, job, image, bytes, gallery, terms) => End::Outcome(outcome),
-        () = shared.cut.cancelled() => End::Interrupted { all_sent: progress.all_sent() },
-=======
     let limit = allowance(shared, host);
+    let gallery = albums::gallery(Arc::clone(shared), task.folder, host, job.name.clone(), Instant::now() + limit.base);
     let host = shared.host(host).host();
     let bytes = task.content.as_ref().map(|kept| kept.content.clone());
     let mut tries = progress.failed_tries();
-    let attempt = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit, strip);
+    let terms = Terms { progress: Arc::clone(progress), limit, strip_metadata: strip };
+    let attempt = upload::attempt(&*host, job, image, bytes, gallery, terms);
     let mut attempt = std::pin::pin!(attempt);
     loop {
         tokio::select! {
@@ -248,7 +235,6 @@ async fn upload_or_link(
                 }
             }
         }
->>>>>>> main
     }
 }
 

@@ -6,13 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-<<<<<<< HEAD
-    After, Album, Config, Cooldown, Dedupe, Folder, HostConfig, Listen, Log, LogFormat, Policy, Pool, Retry, WatchMode,
-    paths,
-=======
-    After, Config, Cooldown, Dedupe, FlowConfig, Folder, HostConfig, HostFlow, Listen, Log, LogFormat, Policy, Pool,
-    Retry, WatchMode, paths,
->>>>>>> main
+    After, Album, Config, Cooldown, Dedupe, FlowConfig, Folder, HostConfig, HostFlow, Listen, Log, LogFormat, Policy,
+    Pool, Retry, WatchMode, paths,
 };
 use crate::backoff::Backoff;
 

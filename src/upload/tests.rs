@@ -63,7 +63,7 @@ fn links() -> Links {
 }
 
 fn terms(seconds: u64, strip_metadata: bool) -> Terms {
-    Terms { progress: Arc::default(), file_timeout: Duration::from_secs(seconds), strip_metadata }
+    Terms { progress: Arc::default(), limit: Duration::from_secs(seconds).into(), strip_metadata }
 }
 
 async fn none() -> Result<Option<Gallery>, Failure> {
