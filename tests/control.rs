@@ -93,6 +93,7 @@ async fn fake_agent(mut requests: Requests) {
             }
             Request::Retry(RetryWhat::Job(_), reply) => drop(reply.send(Retried { queued: 1, refused: Vec::new() })),
             Request::Rescan(reply) => drop(reply.send(Rescanned { folders: 2 })),
+            Request::Undo(_, reply) => drop(reply.send(Err("unknown".to_owned()))),
             Request::Reload(reply) => drop(reply.send(Reloaded::default())),
             Request::Cancel(_, reply) => drop(reply.send(Cancelled { cancelled: 1, refused: Vec::new() })),
             Request::Turn(_, names, reply) => {

@@ -5,7 +5,7 @@
 //! reads the folder's manifests. At the start all lists are looked through, so that a crash between a manifest line and its
 //! link file costs nothing; at the end what is left is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::{FolderId, Shared};
+use super::undo::removed;
 use crate::config::Config;
 use crate::record::Record;
 use crate::render::Formats;
@@ -47,6 +48,8 @@ struct Noted {
     lists: BTreeMap<FolderId, Lists>,
     /// The first and the last change that was not written yet.
     changed: Option<(Instant, Instant)>,
+    /// Folders or templates are configured otherwise: every list is to be looked through.
+    all: bool,
 }
 
 /// What the recorder has noted and the task has not written.
@@ -60,6 +63,16 @@ impl Changes {
     /// The list of this record has changed. Cheap, and waits for nobody.
     pub(super) fn note(&self, folder: FolderId, record: &Record) {
         self.note_list(folder, LinkFiles::group_of(record));
+    }
+
+    /// Folders or templates are configured otherwise.
+    pub(super) fn look_through(&self) {
+        let mut noted = self.lock();
+        let now = Instant::now();
+        noted.changed = Some((now, now));
+        noted.all = true;
+        drop(noted);
+        self.wake.notify_one();
     }
 
     pub(super) fn note_list(&self, folder: FolderId, group: Group) {
@@ -88,8 +101,18 @@ impl Changes {
         noted.lists.insert(folder, both);
     }
 
+    /// Whether everything is to be looked through; asked once.
+    fn take_all(&self) -> bool {
+        std::mem::take(&mut self.lock().all)
+    }
+
     fn take(&self) -> BTreeMap<FolderId, Lists> {
-        std::mem::take(&mut *self.lock()).lists
+        let mut noted = self.lock();
+        // Unless something else has come since it was asked for.
+        if !noted.all {
+            noted.changed = None;
+        }
+        std::mem::take(&mut noted.lists)
     }
 
     /// When what was noted is to be written, were it for the changes alone.
@@ -137,9 +160,11 @@ struct Keeper {
 impl Keeper {
     /// What can be rendered now. With a new configuration everything is looked through.
     fn formats(&mut self) -> Formats {
+        let told = self.shared.links.take_all();
         let config = self.shared.config();
         if let Some((known, formats)) = &self.known
             && Arc::ptr_eq(known, &config)
+            && !told
         {
             return formats.clone();
         }
@@ -161,9 +186,14 @@ impl Keeper {
     async fn write(&mut self) -> Duration {
         let began = Instant::now();
         let formats = self.formats();
+        let removed = removed(&*self.shared.ledger).await.unwrap_or_else(|error| {
+            trouble("which images were deleted cannot be read", &error);
+            HashSet::new()
+        });
+        let facts = Arc::new(Facts { removed, ..Facts::default() });
         for (folder, lists) in self.shared.links.take() {
             let Some(files) = LinkFiles::of(&self.shared.folder(folder), &formats) else { continue };
-            let (facts, now, these) = (Facts::default(), self.shared.clock.now(), lists.clone());
+            let (facts, now, these) = (Arc::clone(&facts), self.shared.clock.now(), lists.clone());
             let written = tokio::task::spawn_blocking(move || match &these {
                 Lists::All => files.write_all(&facts, now),
                 Lists::These(groups) => files.write(groups, &facts, now),

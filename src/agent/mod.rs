@@ -30,6 +30,7 @@ mod status;
 mod steer;
 mod steps;
 mod targets;
+pub mod undo;
 mod verdict;
 mod wiring;
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{self, Attempt};
 use super::cancel;
 use super::shared::{FolderId, FolderSlot, Note, Rest, Shared, Task};
-use super::{intake, status};
+use super::{intake, status, undo};
 use crate::clock::{WallTime, human};
 use crate::config::Dedupe;
 use crate::control::{Request, Requests};
@@ -451,6 +451,12 @@ impl Pool {
                 });
             }
             Request::Rescan(reply) => drop(reply.send(self.rescan())),
+            Request::Undo(body, reply) => {
+                let shared = Arc::clone(&self.shared);
+                self.shared.tracker.spawn(async move {
+                    let _ = reply.send(undo::here(&shared, body).await);
+                });
+            }
             Request::Cancel(what, reply) => {
                 let shared = Arc::clone(&self.shared);
                 self.shared.tracker.spawn(async move {

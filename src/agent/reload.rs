@@ -77,6 +77,7 @@ impl Pool {
         let size = &config.pool;
         let scale = Scale::new(size.min_workers, size.workers, size.max_workers);
         self.scheduler.resize(scale, size.queue_warn);
+        self.shared.links.look_through();
         set_level(&config.log.level);
         let moved: Vec<_> = wired.changed.iter().chain(&wired.removed).copied().collect();
         self.give_back(|folder| moved.contains(&folder));

@@ -2,6 +2,7 @@
 
 mod check;
 mod exit;
+mod find;
 mod health;
 mod host;
 mod import;
@@ -13,6 +14,7 @@ mod steer;
 mod tail;
 mod template;
 mod trial;
+mod undo;
 mod watch;
 
 use std::future::Future;
@@ -63,6 +65,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Show the latest outcomes of all folders
     Tail(tail::TailArgs),
+    /// Search what was uploaded
+    Find(find::FindArgs),
+    /// Delete on the host what was uploaded
+    Undo(undo::UndoArgs),
     /// Try resting or failed files again now
     Retry(retry::RetryArgs),
     /// Give files up: those that wait, rest or are being uploaded go to failed/
@@ -105,6 +111,8 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
         Command::Check => check::run(file, out),
         Command::Status(args) => status::run(&args, &client(file)?, out),
         Command::Tail(args) => tail::run(&args, file, out),
+        Command::Find(args) => find::run(&args, file, out),
+        Command::Undo(args) => undo::run(&args, file, out),
         Command::Retry(args) => retry::run(&args, &client(file)?, out),
         Command::Cancel(args) => steer::cancel(&args, &client(file)?, out),
         Command::Pause(args) => steer::pause(&args, &client(file)?, out),

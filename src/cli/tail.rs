@@ -74,7 +74,7 @@ pub(super) fn run(args: &TailArgs, file: Option<&Path>, out: &mut Out) -> Result
 
 /// Folders with their manifests, from the running agent, else from the configuration; narrowed to `dirs` if there are
 /// any.
-fn manifests(dirs: &[PathBuf], file: Option<&Path>) -> Result<Vec<PathBuf>, Stop> {
+pub(super) fn manifests(dirs: &[PathBuf], file: Option<&Path>) -> Result<Vec<PathBuf>, Stop> {
     let agent = client(file)?;
     let known: Vec<(PathBuf, PathBuf)> = match wait(Threads::One, async {
         Ok(agent.get::<Status>("/v1/status").await?)
@@ -102,7 +102,7 @@ enum Style {
 }
 
 /// The format of this name, built in or of the configuration.
-fn format(name: &str, file: Option<&Path>) -> Result<Format, Stop> {
+pub(super) fn format(name: &str, file: Option<&Path>) -> Result<Format, Stop> {
     let config = config_or_default(file)?;
     let formats = match Formats::from_config(&config) {
         Ok(formats) => formats,
@@ -168,12 +168,12 @@ fn readable(line: &str, zone: &TimeZone, today: Date, paint: Paint) -> String {
 }
 
 /// A moment beyond the calendar (a damaged record) is shown as the epoch.
-fn timestamp(at: WallTime) -> Timestamp {
+pub(super) fn timestamp(at: WallTime) -> Timestamp {
     Timestamp::from_millisecond(at.millis()).unwrap_or_default()
 }
 
 /// The time of day here, with the date unless it is today.
-fn local(at: WallTime, zone: &TimeZone, today: Date) -> String {
+pub(super) fn local(at: WallTime, zone: &TimeZone, today: Date) -> String {
     let at = timestamp(at).to_zoned_datetime(zone.clone());
     let format = if at.date() == today { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
     at.strftime(format).to_string()

@@ -42,6 +42,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/v1/retry", post(retry))
         .route("/v1/folders/rescan", post(rescan))
         .merge(steering::routes())
+        .merge(super::undo::routes())
         .route("/v1/events", get(super::events::events))
         .route("/metrics", get(super::metrics::metrics))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such route; see `GET /v1/status`, `GET /v1/jobs`"))

@@ -88,9 +88,33 @@ impl Client {
         self.exchange(Method::POST, path, Bytes::from(body)).await
     }
 
+    /// Like [`Client::post`], for what takes the agent longer: up to `time`.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        time: Duration,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Broken(error.into()))?;
+        self.exchange_within(Method::POST, path, Bytes::from(body), time + DEADLINE).await
+    }
+
     async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        self.exchange_within(method, path, body, DEADLINE).await
+    }
+
+    async fn exchange_within<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<T, ClientError> {
         let whole = async { self.send(method, path, body).await };
-        let (status, answer) = tokio::time::timeout(DEADLINE, whole).await.map_err(|_| ClientError::Late)??;
+        let (status, answer) = tokio::time::timeout(deadline, whole).await.map_err(|_| ClientError::Late)??;
         if status.is_success() {
             return serde_json::from_slice(&answer).map_err(ClientError::Unreadable);
         }

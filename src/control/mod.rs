@@ -19,6 +19,7 @@ pub mod server;
 pub mod steer;
 mod steering;
 pub mod texts;
+pub mod undo;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::job::JobId;
 pub use model::{AttemptStatus, Status};
 use steer::{CancelWhat, Cancelled, Named, Reloaded, Rescanned, Turn, Turned};
+use undo::{UndoBody, Undone};
 
 /// How many requests may wait for the agent: each comes from a connection that waits for its answer, and the agent
 /// answers in microseconds; a full channel makes the connection wait, not the agent.
@@ -43,6 +45,8 @@ pub enum Request {
     Retry(RetryWhat, oneshot::Sender<Retried>),
     /// Scan all folders now.
     Rescan(oneshot::Sender<Rescanned>),
+    /// Delete what was uploaded; the error is for the user.
+    Undo(UndoBody, oneshot::Sender<Result<Undone, String>>),
     /// Give these up.
     Cancel(CancelWhat, oneshot::Sender<Cancelled>),
     /// Pause hosts and folders, or let them go on; no name means everything.

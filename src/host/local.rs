@@ -2,7 +2,7 @@
 //!
 //! An image's address is its content: the same bytes always get the same URL, so an upload that is repeated after a
 //! crash leaves no orphan. A file becomes visible only when it is complete, on disk and has the hash that inspection
-//! found. Never removes an image and never reads a path that came from the network: a [`StoredName`] is all it takes.
+//! found. Removes an image only when it is asked to delete it, and never reads a path that came from the network: a [`StoredName`] is all it takes.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::thumb::{Thumb, Thumbnailer};
-use super::{Host, Limits, Progress, Sending, Source, Upload};
+use super::{Doing, Host, Limits, Progress, Sending, Source, Upload};
 use crate::job::{ErrorClass, Failure, ImageFacts, ImageKind, Links, Phase};
-use crate::shelf;
+use crate::shelf::{self, ShelfError};
 
 /// Bytes copied between two looks at the cancel flag: some milliseconds on a slow disk, and eight copies at once hold
 /// 8 MiB.
@@ -129,6 +130,18 @@ impl Store {
     #[must_use]
     pub fn thumb_path(&self, name: &StoredName) -> PathBuf {
         self.root.join("thumbs").join(&name.id[..2]).join(name.to_string())
+    }
+
+    /// Removes an image and its thumbnail; that they are gone already is as good. Blocking.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove(&self, name: &StoredName) -> Result<(), ShelfError> {
+        let _turn = self.turn(name);
+        shelf::remove(&self.image_path(name))?;
+        [ImageKind::Jpeg, ImageKind::Png]
+            .iter()
+            .try_for_each(|kind| shelf::remove(&self.thumb_path(&name.with_kind(*kind))))
     }
 
     /// The turn of whoever writes `name`. Blocking, for as long as a twin is written.
@@ -257,5 +270,19 @@ impl Host for LocalHost {
 
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
         Box::pin(self.store(upload))
+    }
+
+    /// By the name in the link: the address may have been another one when it was made.
+    fn delete<'a>(&'a self, uploaded: &'a Links, _deadline: Instant) -> Option<Doing<'a>> {
+        let name: StoredName = uploaded.url.rsplit_once("/i/")?.1.parse().ok()?;
+        let store = self.site.store.clone();
+        Some(Box::pin(async move {
+            let removed = tokio::task::spawn_blocking(move || store.remove(&name)).await;
+            let failed = |message: String| Failure::new(ErrorClass::Io, Phase::Record, message);
+            match removed {
+                Ok(removed) => removed.map_err(|error| failed(error.to_string())),
+                Err(panic) => Err(failed(panic.to_string())),
+            }
+        }))
     }
 }

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::clock::WallTime;
 use crate::job::{ContentHash, Job, JobId, Stage};
@@ -203,6 +204,9 @@ struct RecordHead {
     seq: u64,
     #[serde(default)]
     status: String,
+    /// The image was deleted on its host again.
+    #[serde(default)]
+    removed_at: Option<IgnoredAny>,
 }
 
 impl RecordHead {
@@ -225,5 +229,5 @@ fn is_claimable(job: &Job) -> bool {
 
 /// Whether the links of `job` may be repeated for another file with the same content.
 fn is_linkable(job: &Job, head: &RecordHead) -> bool {
-    matches!(job.stage, Stage::Uploaded | Stage::Done) && head.status == "uploaded"
+    matches!(job.stage, Stage::Uploaded | Stage::Done) && head.status == "uploaded" && head.removed_at.is_none()
 }

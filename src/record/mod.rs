@@ -89,6 +89,9 @@ pub struct Record {
     /// Why there is no link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<RecordError>,
+    /// When the image was deleted on its host again: in the sidecar and in the ledger, never in a manifest line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<WallTime>,
     /// With `policy = "mirror"`: what each host has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<Mirror>,
@@ -226,6 +229,7 @@ impl Record {
             duration_ms: 0,
             moved_to: None,
             error: None,
+            removed_at: None,
             mirrors: Vec::new(),
         }
     }

@@ -320,6 +320,7 @@ fn sample_record(index: usize) -> Record {
         requeues: 0,
         duration_ms: 1,
         moved_to: None,
+        removed_at: None,
         error: None,
         mirrors: Vec::new(),
     }

@@ -10,10 +10,10 @@ use minijinja::value::{Enumerator, Object};
 
 use super::escape::web_address;
 use crate::clock::WallTime;
-use crate::record::{Record, Status};
+use crate::record::{Mirror, Record, Status};
 
 /// The fields of a file: those of its record, and what can be read off them.
-pub(super) const FILE: [&str; 32] = [
+pub(super) const FILE: [&str; 34] = [
     "v",
     "seq",
     "job",
@@ -40,6 +40,8 @@ pub(super) const FILE: [&str; 32] = [
     "requeues",
     "duration_ms",
     "moved_to",
+    "removed_at",
+    "mirrors",
     "error",
     "name",
     "stem",
@@ -180,6 +182,8 @@ impl Object for File {
             "requeues" => Value::from(record.requeues),
             "duration_ms" => Value::from(record.duration_ms),
             "moved_to" => text(&record.moved_to),
+            "mirrors" => record.mirrors.iter().map(mirror).collect(),
+            "removed_at" => Value::from(record.removed_at.map(|at| at.to_string())),
             // A record with a link has none.
             "error" => Value::from(()),
             "name" => Value::from(base_name(record)),
@@ -199,6 +203,13 @@ impl Object for File {
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         Enumerator::Str(&FILE)
     }
+}
+
+/// What one host of a mirrored file has.
+fn mirror(mirror: &Mirror) -> Value {
+    let links = [&mirror.url, &mirror.thumb, &mirror.image, &mirror.delete_url];
+    let links = ["url", "thumb", "image", "delete_url"].into_iter().zip(links.map(|link| address(link.as_deref())));
+    Value::from_pairs([("host", Value::from(mirror.host.as_str()))].into_iter().chain(links))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact up to some thousand years")]

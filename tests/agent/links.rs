@@ -132,6 +132,21 @@ fn inode(home: &Home) -> Option<u64> {
 }
 
 #[test]
+fn link_files_begin_with_a_reload_that_wants_them() {
+    let home = Home::new();
+    let host = FakeHost::well();
+    home.configure(&host, "");
+    let agent = home.start().ready();
+    home.drop_file("x.png", &png(1));
+    home.wait_for_line("x.png", 1);
+    home.configure_folder(&host, "", "render = [\"urls\"]");
+    let (code, _, message) = home.run(&["--config", "config.toml", "reload"]);
+    assert_eq!(code, 0, "{message}");
+    wait_for_links(&home, "links.urls.txt", &["x.png"]);
+    assert!(agent.stop().success());
+}
+
+#[test]
 fn a_bad_template_stops_the_start_with_its_place() {
     let home = Home::new();
     home.write_config(

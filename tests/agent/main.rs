@@ -18,4 +18,5 @@ mod reload;
 mod rests;
 mod several;
 mod steering;
+mod undo;
 mod uploaders;
