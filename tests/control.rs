@@ -449,3 +449,46 @@ async fn connections_beyond_the_bound_wait_their_turn() {
     within(late.read_to_end(&mut answer)).await.expect("an answer");
     assert!(answer.starts_with(b"HTTP/1.1 200"));
 }
+
+#[tokio::test]
+async fn the_live_page_shows_to_everybody_and_steers_only_with_the_key_of_the_socket() {
+    let bench = Bench::start(Vec::new()).await;
+    let page = bench.get("/status").await;
+    assert_eq!(page.status(), "200");
+    assert!(page.text().contains("job-uploaded") && page.text().contains("/live.js"), "{}", page.text());
+    assert!(page.head.contains("connect-src 'self'") && !page.head.contains("unsafe"), "{}", page.head);
+    for (asset, kind) in [("/live.js", "text/javascript"), ("/live.css", "text/css")] {
+        let reply = bench.get(asset).await;
+        assert!(reply.status() == "200" && reply.head.contains(kind), "{asset}: {}", reply.head);
+    }
+    let shown: serde_json::Value = bench.client.get("/v1/status").await.expect("a status");
+    let address = shown["page"].as_str().expect("where the page is");
+    let (place, key) = address.split_once("/status#").expect("the key behind #");
+    assert_eq!(place, format!("http://{}", bench.address));
+    let public = bench.get("/v1/status").await;
+    assert!(public.status() == "200" && !public.text().contains(key), "the key is for the user of the agent only");
+    let post = async |route: &str, header: &str| {
+        let body = "{\"all\": true}";
+        let request = format!(
+            "POST {route} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        bench.send(&request).await
+    };
+    let wrong = format!("Authorization: Bearer {}\r\n", key.chars().rev().collect::<String>());
+    for route in
+        ["/v1/retry", "/v1/folders/rescan", "/v1/pause", "/v1/hosts/x/pause", "/v1/jobs/x/cancel", "/v1/reload"]
+    {
+        for header in ["", "Authorization: Bearer \r\n", "Authorization: Basic x\r\n", &wrong] {
+            assert_eq!(post(route, header).await.status(), "401", "{route} with {header:?}");
+        }
+    }
+    let right = format!("Authorization: Bearer {key}\r\n");
+    let reply = post("/v1/retry", &right).await;
+    assert_eq!((reply.status(), reply.text()), ("200", "{\"queued\":3,\"refused\":[]}"));
+    let foreign = format!(
+        "POST /v1/retry HTTP/1.1\r\nHost: evil.example\r\n{right}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    assert_eq!(bench.send(&foreign).await.status(), "403", "no name of another machine, key or not");
+    assert_eq!(bench.get("/metrics").await.status(), "200");
+}

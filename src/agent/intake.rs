@@ -3,12 +3,14 @@
 //! fair, so that neither starves the other.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::pulse;
 use super::recorder::Finished;
 use super::shared::{FolderId, Kept, Note, Shared, Task};
 use super::targets::Trip;
@@ -48,6 +50,7 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
     let slot = shared.slot(folder);
     let mut blocked = slot.blocked.subscribe();
     let (mut held, mut turned) = (slot.held.subscribe(), slot.held.subscribe());
+    let mut asked = pulse::began(&slot);
     let mut place = None;
     let mut absent = false;
     loop {
@@ -75,12 +78,19 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
             }
             feed.next().await
         };
-        let item = tokio::select! {
-            item = next => item,
-            _ = turned.changed() => continue,
-            () = end.cancelled() => return,
-            () = shared.stopping.cancelled() => return,
+        let item = {
+            let mut next = pin!(next);
+            loop {
+                tokio::select! {
+                    item = &mut next => break Some(item),
+                    _ = turned.changed() => break None,
+                    _ = asked.changed() => pulse::answer(&slot, &mut asked).await,
+                    () = end.cancelled() => return pulse::ended(&slot),
+                    () = shared.stopping.cancelled() => return pulse::ended(&slot),
+                }
+            }
         };
+        let Some(item) = item else { continue };
         match item {
             Feed::Settled(settled) if slot.busy.contains(&settled.path) => {
                 // Somebody else has it since: it is being cancelled.

@@ -5,10 +5,12 @@
 //! reads the folder's manifests. At the start all lists are looked through, so that a crash between a manifest line and its
 //! link file costs nothing; at the end what is left is written.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::shared::{FolderId, Shared};
 use super::undo::removed;
 use crate::config::Config;
+use crate::host::Gallery;
+use crate::ledger::Memo;
 use crate::record::Record;
-use crate::render::Formats;
 use crate::render::links::{Facts, Group, LinkFiles, LinksError};
+use crate::render::{Album, Formats};
 use crate::telemetry::{shown, trouble};
 
 /// A list that did not change for so long is written.
@@ -32,6 +36,9 @@ const REST: u32 = 9;
 
 /// How long after a failed writing it is tried again, if nothing changes.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// The kind of the memos about galleries.
+const ALBUM: &str = "album";
 
 /// More changed lists of one folder than this are not told apart: all are looked through.
 const TOLD_APART: usize = 256;
@@ -190,10 +197,12 @@ impl Keeper {
             trouble("which images were deleted cannot be read", &error);
             HashSet::new()
         });
-        let facts = Arc::new(Facts { removed, ..Facts::default() });
+        let memos = self.shared.ledger.memos(ALBUM.to_owned()).await.unwrap_or_default();
         for (folder, lists) in self.shared.links.take() {
-            let Some(files) = LinkFiles::of(&self.shared.folder(folder), &formats) else { continue };
-            let (facts, now, these) = (Arc::clone(&facts), self.shared.clock.now(), lists.clone());
+            let config = self.shared.folder(folder);
+            let Some(files) = LinkFiles::of(&config, &formats) else { continue };
+            let facts = Facts { removed: removed.clone(), albums: albums_of(&config.path, &memos) };
+            let (now, these) = (self.shared.clock.now(), lists.clone());
             let written = tokio::task::spawn_blocking(move || match &these {
                 Lists::All => files.write_all(&facts, now),
                 Lists::These(groups) => files.write(groups, &facts, now),
@@ -224,6 +233,29 @@ impl Keeper {
         self.told.insert(folder, reason);
         self.shared.links.put_back(folder, lists);
     }
+}
+
+/// What the hosts know of a folder's albums. Of an album on several hosts the first by the key of its memo.
+fn albums_of(folder: &Path, memos: &[Memo]) -> HashMap<String, Album> {
+    /// What is needed of the memo of a gallery.
+    #[derive(Deserialize)]
+    struct Known {
+        folder: String,
+        album: String,
+        gallery: Option<Gallery>,
+    }
+    let mut albums = HashMap::new();
+    for memo in memos {
+        let Ok(Known { folder: of, album, gallery: Some(gallery) }) = serde_json::from_str(&memo.value) else {
+            continue;
+        };
+        if of == folder.to_string_lossy() {
+            let id = Some(gallery.id).filter(|id| !id.is_empty());
+            let known = Album { name: Some(album.clone()), url: gallery.url, id, cover: None };
+            albums.entry(album).or_insert(known);
+        }
+    }
+    albums
 }
 
 #[cfg(test)]
@@ -259,6 +291,23 @@ mod tests {
         changes.put_back(FolderId::test(1), Lists::All);
         changes.put_back(FolderId::test(1), Lists::These([list("b")].into()));
         assert_eq!(changes.take(), [(FolderId::test(1), Lists::All)].into());
+    }
+
+    #[test]
+    fn the_id_of_a_gallery_comes_from_its_memo() {
+        let memo = |value: &str| Memo { kind: ALBUM.into(), key: "k".into(), value: value.into() };
+        let memos = [
+            memo(
+                r#"{"folder":"/d","album":"trip","host":"h","gallery":{"id":"7","secret":"s","url":"https://h.example/7"}}"#,
+            ),
+            memo(r#"{"folder":"/e","album":"other","host":"h","gallery":{"id":"8"}}"#),
+            memo(r#"{"folder":"/d","album":"none","host":"h","gallery":null}"#),
+            memo("not JSON"),
+        ];
+        let albums = albums_of(Path::new("/d"), &memos);
+        assert_eq!(albums.len(), 1);
+        let trip = &albums["trip"];
+        assert_eq!((trip.id.as_deref(), trip.url.as_deref()), (Some("7"), Some("https://h.example/7")));
     }
 
     #[tokio::test]

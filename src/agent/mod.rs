@@ -21,6 +21,7 @@ mod intake;
 mod links;
 mod live;
 mod pool;
+mod pulse;
 mod recorder;
 mod recovery;
 mod reload;
@@ -192,6 +193,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let links_end = CancellationToken::new();
     shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     shared.tracker.spawn(albums::keep(Arc::clone(&shared), shared.stopping.clone()));
+    shared.tracker.spawn(pulse::keep(Arc::clone(&shared)));
     let flows = shared.hosts().iter().map(|(_, slot)| wiring::flow_of(&config, slot)).collect();
     reload::start_tasks(&shared, wired);
     let size = &config.pool;

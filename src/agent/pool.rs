@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{self, Attempt};
 use super::cancel;
 use super::shared::{FolderId, FolderSlot, Note, Rest, Shared, Task};
-use super::{intake, status, undo};
+use super::{intake, pulse, status, undo};
 use crate::clock::{WallTime, human};
 use crate::config::Dedupe;
 use crate::control::{Request, Requests};
@@ -144,6 +144,7 @@ impl Pool {
             tokio::select! {
                 () = &mut shutdown => break,
                 note = self.notes.recv() => match note {
+                    Some(Note::Freeze) => std::future::pending().await,
                     Some(note) => self.note(note),
                     None => break,
                 },
@@ -163,6 +164,7 @@ impl Pool {
     /// No new files, no new attempts; running ones get `drain`, then they are cut.
     async fn stop(&mut self) {
         self.stopping = true;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.shared.stopping.cancel();
         self.handle(Input::Stop);
         let drain = self.shared.config().pool.drain;
@@ -235,7 +237,8 @@ impl Pool {
                 self.scanned.insert(folder);
                 self.perhaps_ready();
             }
-            Note::Checkpoint => {}
+            Note::Checkpoint | Note::Freeze => {}
+            Note::Pulse(reply) => drop(reply.send(pulse::line(self))),
             Note::Restored => self.hold_as_before(),
             Note::Loaded(loaded, reply) => drop(reply.send(self.reload(*loaded))),
             Note::Cancel(sought, reply) => drop(reply.send(self.cancel(&sought))),

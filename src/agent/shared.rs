@@ -78,6 +78,10 @@ pub(super) enum Note {
     Scanned(FolderId),
     /// Somebody wants to know whether everything is done (`--once`).
     Checkpoint,
+    /// Is the pool alive? It answers with how the agent is.
+    Pulse(oneshot::Sender<String>),
+    /// A test wants the pool to stand still.
+    Freeze,
     /// Marks of pauses were read: hosts that were not configured for a while may have one.
     Restored,
     /// The configuration was read again.
@@ -241,6 +245,9 @@ pub(super) struct FolderSlot {
     /// Since when the user has it paused.
     pub(super) held: watch::Sender<Option<WallTime>>,
     pub(super) last: Last,
+    /// The number of the round in which its task is asked for a sign of life, and the last one it answered.
+    pub(super) asked: watch::Sender<u64>,
+    pub(super) beat: watch::Sender<u64>,
 }
 
 /// What of a drop folder changes with the configuration.
@@ -268,6 +275,8 @@ impl FolderSlot {
             blocked: watch::Sender::new(None),
             held: watch::Sender::new(None),
             last: Last::default(),
+            asked: watch::Sender::new(0),
+            beat: watch::Sender::new(0),
         }
     }
 

@@ -30,6 +30,15 @@ pub(super) struct StatusArgs {
     max_age: Duration,
 }
 
+/// The status, and the page to steer from.
+#[derive(serde::Deserialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: Status,
+    #[serde(default)]
+    page: Option<String>,
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let expected = "expected a time such as 90s, 30m, 1h30m or 2d";
     let signed: jiff::SignedDuration = match text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()) {
@@ -59,8 +68,11 @@ pub(super) fn run(args: &StatusArgs, client: &Client, out: &mut Out) -> Result<E
         let status: serde_json::Value = wait(Threads::One, async { Ok(client.get("/v1/status").await?) })?;
         out.print(&format!("{status:#}\n"))?;
     } else {
-        let status: Status = wait(Threads::One, async { Ok(client.get("/v1/status").await?) })?;
-        out.print(&render(&status, out.paint))?;
+        let shown: Shown = wait(Threads::One, async { Ok(client.get("/v1/status").await?) })?;
+        out.print(&render(&shown.status, out.paint))?;
+        if let Some(page) = &shown.page {
+            out.print(&format!("\n{}  {}\n", out.paint.dim("live and to steer"), safe(page)))?;
+        }
     }
     Ok(Exit::Done)
 }

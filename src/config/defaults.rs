@@ -130,6 +130,8 @@ impl HostConfig {
             allow_http: false,
             max_parallel: None,
             rate: None,
+            thumbnail: super::Thumbnail::Auto,
+            fix_extension: false,
             flow: HostFlow::default(),
             options: BTreeMap::new(),
             span: 0..0,

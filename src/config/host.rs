@@ -14,7 +14,7 @@ use super::problem::{Problem, escaped, shown_path};
 use super::secret::{Setting, resolve};
 use super::section::{Section, Value};
 use super::value::rate;
-use super::{HostConfig, Rate, flow};
+use super::{HostConfig, Rate, Thumbnail, flow};
 
 /// What stands before the path of a ShareX custom uploader.
 const SXCU: &str = "sxcu:";
@@ -82,6 +82,14 @@ fn read_one<'t>(
     set(&mut host.allow_http, section.flag("allow_http"));
     host.max_parallel = section.number("max_parallel", WORKERS);
     host.rate = read_rate(&mut section);
+    let thumbnails = [
+        ("auto", Thumbnail::Auto),
+        ("off", Thumbnail::Off),
+        ("upload", Thumbnail::Upload),
+        ("local", Thumbnail::Local),
+    ];
+    set(&mut host.thumbnail, section.choice("thumbnail", &thumbnails));
+    set(&mut host.fix_extension, section.flag("fix_extension"));
     host.flow = flow::read_host(&mut section);
     for (key, key_span, value) in section.rest() {
         if let (PROMPT, Some(answers)) = (key, value.get_ref().as_table()) {

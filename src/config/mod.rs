@@ -287,12 +287,30 @@ pub struct HostConfig {
     pub max_parallel: Option<usize>,
     /// Uploads begun per second; unlimited if not set.
     pub rate: Option<Rate>,
+    /// Whether thumbnails are made for it, and where they go.
+    pub thumbnail: Thumbnail,
+    /// The sent name's extension follows the content.
+    pub fix_extension: bool,
     /// Its other limits, and what its failures mean.
     pub flow: HostFlow,
     /// All other keys: the recipe's options.
     pub options: BTreeMap<String, Setting>,
     /// Where the table, or the folder that names this host, stands in [`Config::text`].
     pub span: Range<usize>,
+}
+
+/// `thumbnail = "auto" | "off" | "upload" | "local"`: for images of which the host makes none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thumbnail {
+    /// Stored beside the image by `s3` and `webdav`; none elsewhere.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// Uploaded to the same host, as an image of its own.
+    Upload,
+    /// Kept and served by this machine.
+    Local,
 }
 
 /// `rate = "2/s"` and `burst = 5`

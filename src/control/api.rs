@@ -4,17 +4,18 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::page::Address;
 use super::server::State;
 use super::steer::Rescanned;
 use super::{Request, Retried, RetryWhat, Status, steering};
@@ -38,11 +39,7 @@ pub(super) fn router(state: State) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/jobs", get(jobs))
-        .route("/v1/jobs/{id}/retry", post(retry_job))
-        .route("/v1/retry", post(retry))
-        .route("/v1/folders/rescan", post(rescan))
-        .merge(steering::routes())
-        .merge(super::undo::routes())
+        .merge(changing())
         .route("/v1/events", get(super::events::events))
         .route("/metrics", get(super::metrics::metrics))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such route; see `GET /v1/status`, `GET /v1/jobs`"))
@@ -54,6 +51,17 @@ pub(super) fn router(state: State) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(state)
+}
+
+/// The routes that change something.
+pub(super) fn changing() -> Router<State> {
+    Router::new()
+        .route("/v1/jobs/{id}/retry", post(retry_job))
+        .route("/v1/retry", post(retry))
+        .route("/v1/folders/rescan", post(rescan))
+        .merge(steering::routes())
+        .merge(super::undo::routes())
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
 /// What `POST /v1/retry` takes: `{"all": true}` or `{"paths": ["/…"]}`.
@@ -189,8 +197,19 @@ pub(super) async fn ask<T>(state: &State, request: impl FnOnce(oneshot::Sender<T
     within("agent", exchange).await?.ok_or_else(stopping)
 }
 
-pub(super) async fn status(Extract(state): Extract<State>) -> Result<Json<Status>, ApiError> {
-    Ok(Json(ask(&state, Request::Status).await?))
+/// The status, and where the live page is for who may steer from it.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    status: Status,
+    page: Option<String>,
+}
+
+pub(super) async fn status(
+    Extract(state): Extract<State>,
+    Extension(Address(page)): Extension<Address>,
+) -> Result<Json<Shown>, ApiError> {
+    Ok(Json(Shown { status: ask(&state, Request::Status).await?, page }))
 }
 
 #[derive(Debug, Deserialize)]

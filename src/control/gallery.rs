@@ -46,6 +46,7 @@ pub(super) fn render(page: &Page<'_>) -> Markup {
                 header {
                     h1 { a href="/" { "pixchute" } }
                     (counts(&page.census))
+                    a href="/status" { "Status" }
                 }
                 main {
                     @if !page.jobs.is_empty() {

@@ -13,6 +13,7 @@ pub mod human;
 mod metrics;
 pub mod model;
 mod moving;
+mod page;
 mod people;
 mod process;
 pub mod server;

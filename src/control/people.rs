@@ -1,4 +1,5 @@
-//! The routes for people: the gallery page, the images of the `local` host, and how the agent is. Read-only.
+//! The routes for people: the gallery page, the images of the `local` host, and how the agent is. Read-only,
+//! but for who has the key of the live page ([`super::page`]).
 //!
 //! Whoever may open a loopback port may read this; so nothing here shows a secret or a `delete_url`. A foreign `Host`
 //! header is refused: otherwise a web page could have its own name resolve to 127.0.0.1 and read the gallery.
@@ -22,7 +23,7 @@ use tokio_util::io::ReaderStream;
 use super::api::{self, ANSWER_DEADLINE};
 use super::gallery::{self, Page};
 use super::server::State;
-use super::{events, metrics};
+use super::{events, metrics, page};
 use crate::host::local::{Store, StoredName};
 use crate::job::{JobId, Stage};
 use crate::ledger::LedgerError;
@@ -38,14 +39,14 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=3153600
 
 /// Pictures may come from the hosts; everything else comes from here, and nothing is inline.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; img-src 'self' http: https:; style-src 'self'; script-src 'self'; base-uri 'none'; \
+    "default-src 'none'; img-src 'self' http: https:; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'",
 );
 
 pub(super) fn router(state: State, bound: IpAddr) -> Router {
     let guard = move |request: Request, next: Next| guarded(bound, request, next);
     Router::new()
-        .route("/", get(page))
+        .route("/", get(gallery_page))
         .route("/i/{name}", get(image))
         .route("/t/{name}", get(thumb))
         .route("/gallery.css", get(async || asset("text/css; charset=utf-8", include_str!("gallery.css"))))
@@ -53,6 +54,10 @@ pub(super) fn router(state: State, bound: IpAddr) -> Router {
         .route("/v1/status", get(api::status))
         .route("/v1/events", get(events::events))
         .route("/metrics", get(metrics::metrics))
+        .route("/status", get(page::page))
+        .route("/live.css", get(async || asset("text/css; charset=utf-8", include_str!("live.css"))))
+        .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js"))))
+        .merge(api::changing().route_layer(middleware::from_fn(page::with_key)))
         .route("/healthz", get(async || "ok\n"))
         .fallback(async || (StatusCode::NOT_FOUND, "not found\n"))
         .layer(middleware::from_fn(guard))
@@ -93,7 +98,7 @@ struct PageQuery {
     before: Option<JobId>,
 }
 
-async fn page(
+async fn gallery_page(
     Extract(state): Extract<State>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, PageError> {

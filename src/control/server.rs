@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::{self, Live};
 use super::moving::Moving;
+use super::page::{Address, Key};
 use super::{Handle, api, people};
 use crate::clock::Clock;
 use crate::host::local::Store;
@@ -186,15 +187,23 @@ fn bind_private(path: &Path) -> io::Result<Control> {
 /// Serves both listeners until `shutdown` is cancelled; then answers that have begun may end for [`STOP_DEADLINE`].
 pub async fn serve(people: Option<People>, control: Option<Control>, state: State, shutdown: CancellationToken) {
     let live = Live::new(shutdown.clone());
+    let key = Key::generate();
+    let page = match (&people, &key) {
+        (Some(people), Some(key)) => key.address(&people.base_url()),
+        _ => Address::default(),
+    };
     let for_people = async {
         if let Some(People { listener, address }) = people {
-            let router = people::router(state.clone(), address.ip()).layer(Extension(Arc::clone(&live)));
+            let router = people::router(state.clone(), address.ip())
+                .layer(Extension(Arc::clone(&live)))
+                .layer(Extension(key.clone()))
+                .layer(Extension(Address::default()));
             accept(listener, router, &shutdown).await;
         }
     };
     let for_commands = async {
         if let Some(Control { listener, _file }) = control {
-            let router = api::router(state.clone()).layer(Extension(Arc::clone(&live)));
+            let router = api::router(state.clone()).layer(Extension(Arc::clone(&live))).layer(Extension(page.clone()));
             accept(listener, router, &shutdown).await;
         }
     };

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use secrecy::ExposeSecret;
 use url::Url;
 
+use super::dressed::{Dressed, Thumbs};
 use super::engine::RecipeHost;
 use super::options::{Options, nearest, resolve, sites};
 use super::recipe::{Listed, Protocol, Recipe, RecipeError, library};
@@ -15,7 +16,7 @@ use super::session::Sessions;
 use super::thumb::Thumbnailer;
 use super::{Host, http, local, store};
 use crate::clock::Clock;
-use crate::config::{Config, HostConfig, Problem};
+use crate::config::{Config, HostConfig, Problem, Thumbnail};
 
 /// The recipe name of the embedded host.
 const LOCAL: &str = "local";
@@ -40,7 +41,10 @@ pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<Str
             build_recipe(config, host, &mut accounts, &thumbnailer)
         };
         match built {
-            Ok(built) => drop(hosts.insert(name.clone(), built)),
+            Ok(built) => match dressed(host, built, local.as_ref(), &thumbnailer) {
+                Ok(built) => drop(hosts.insert(name.clone(), built)),
+                Err(found) => problems.push(found),
+            },
             Err(found) => problems.extend(found),
         }
     }
@@ -61,6 +65,33 @@ pub fn recipe_folder(config: &Config) -> Option<PathBuf> {
     let beside = config.file.as_ref().and_then(|file| file.parent()).map(Path::to_owned);
     let platform = || directories::ProjectDirs::from("", "", "pixchute").map(|dirs| dirs.config_dir().to_owned());
     beside.or_else(platform).map(|folder| folder.join("hosts"))
+}
+
+/// `built` with what the user wants beyond its recipe.
+fn dressed(
+    host: &HostConfig,
+    built: Arc<dyn Host>,
+    site: Option<&local::Site>,
+    thumbnailer: &Thumbnailer,
+) -> Result<Arc<dyn Host>, Problem> {
+    let thumbs = match (host.thumbnail, site) {
+        (Thumbnail::Auto | Thumbnail::Off, _) => None,
+        (Thumbnail::Upload, _) => Some(Thumbs::Upload),
+        (Thumbnail::Local, Some(site)) => Some(Thumbs::Local(site.clone())),
+        (Thumbnail::Local, None) => {
+            return Err(Problem {
+                span: host.span.clone(),
+                key: format!("host.{}.thumbnail", host.name),
+                message: "thumbnails can be kept on this machine only while the server is on".into(),
+                help: Some("set `listen = \"127.0.0.1:8421\"` in [server], or use thumbnail = \"upload\"".into()),
+            });
+        }
+    };
+    if thumbs.is_none() && !host.fix_extension {
+        return Ok(built);
+    }
+    let thumbs = thumbs.map(|thumbs| (thumbs, thumbnailer.clone()));
+    Ok(Arc::new(Dressed { inner: built, thumbs, fix_extension: host.fix_extension }))
 }
 
 fn build_local(host: &HostConfig, site: Option<&local::Site>) -> Result<Arc<dyn Host>, Vec<Problem>> {
@@ -124,7 +155,8 @@ fn build_recipe(
         vec![problem("", message, Some("are the system's certificates installed (package ca-certificates)?".into()))]
     })?;
     if recipe.protocol != Protocol::Steps {
-        let built = store::build(config, host, (recipe, sites.base, &options), client, Some(thumbnailer.clone()))?;
+        let beside = matches!(host.thumbnail, Thumbnail::Auto | Thumbnail::Upload).then(|| thumbnailer.clone());
+        let built = store::build(config, host, (recipe, sites.base, &options), client, beside)?;
         return Ok(Arc::new(built));
     }
     let secrets = options.iter().filter(|(name, _)| recipe.options.get(*name).is_some_and(|spec| spec.secret));

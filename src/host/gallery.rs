@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::engine::RecipeHost;
 use super::links::link;
@@ -24,7 +24,7 @@ impl Galleries for RecipeHost {
             let gallery = Gallery { name: fitting(spec, name), ..Gallery::default() };
             let mut run = self.gallery_run(&gallery, &[], deadline);
             run.makes = true;
-            self.make(run, &spec.create, &spec.created, gallery).await.map_err(|failure| *failure)
+            self.until(deadline, self.make(run, &spec.create, &spec.created, gallery)).await
         })
     }
 
@@ -32,7 +32,7 @@ impl Galleries for RecipeHost {
         Box::pin(async move {
             let Some(spec) = &self.recipe.gallery else { return Err(no_galleries(&self.name)) };
             let run = self.gallery_run(gallery, images, deadline);
-            self.make(run, &spec.finish, &spec.finished, gallery.clone()).await.map_err(|failure| *failure)
+            self.until(deadline, self.make(run, &spec.finish, &spec.finished, gallery.clone())).await
         })
     }
 }
@@ -48,9 +48,23 @@ impl RecipeHost {
         Box::pin(async move {
             let mut run = self.bare_run(deadline);
             run.scope.uploaded.insert("delete_token", token.to_owned());
-            let done = self.with_session(&mut run, &spec.steps, |_, _, _| Ok(())).await;
-            done.map(drop).map_err(|failure| *failure)
+            self.until(deadline, self.with_session(&mut run, &spec.steps, |_, _, _| Ok(()))).await.map(drop)
         })
+    }
+
+    /// Ends `work` at `deadline`, whatever it waits for.
+    async fn until<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, Box<Failure>>>,
+    ) -> Result<T, Failure> {
+        match timeout_at(deadline, work).await {
+            Ok(done) => done.map_err(|failure| *failure),
+            Err(_) => {
+                let message = format!("{} was not done in time", self.name);
+                Err(Failure::new(ErrorClass::Timeout, Phase::Response, message))
+            }
+        }
     }
 
     fn gallery_run(&self, gallery: &Gallery, images: &[Links], deadline: Instant) -> Run<'_> {

@@ -176,8 +176,13 @@ impl Store {
         if let Some(there) = known.into_iter().find(|thumb| self.thumb_path(thumb).exists()) {
             return Some(there);
         }
-        let Thumb { bytes, kind } = self.thumbnailer.of_file(&self.image_path(&name), facts).await?;
-        let name = name.with_kind(kind);
+        let thumb = self.thumbnailer.of_file(&self.image_path(&name), facts).await?;
+        self.keep_thumb(facts, thumb).await
+    }
+
+    /// Stores the thumbnail of an image, whether that is stored itself or not.
+    async fn keep_thumb(&self, facts: &ImageFacts, Thumb { bytes, kind, .. }: Thumb) -> Option<StoredName> {
+        let name = StoredName::of(facts).with_kind(kind);
         let store = self.clone();
         let write = tokio::task::spawn_blocking(move || {
             let _turn = store.turn(&name);
@@ -223,6 +228,14 @@ pub struct Site {
     pub store: Store,
     /// Where they are served: `http://127.0.0.1:8421`, without a slash at the end.
     pub base_url: String,
+}
+
+impl Site {
+    /// Stores the thumbnail of an image that lies elsewhere; its link.
+    pub(super) async fn keep_thumb(&self, facts: &ImageFacts, thumb: Thumb) -> Option<String> {
+        let name = self.store.keep_thumb(facts, thumb).await?;
+        Some(format!("{}/t/{name}", self.base_url))
+    }
 }
 
 /// The `local` host.

@@ -8,6 +8,7 @@ mod body;
 mod build;
 mod classes;
 mod cookies;
+mod dressed;
 mod engine;
 mod follow;
 mod gallery;

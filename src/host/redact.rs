@@ -1,5 +1,7 @@
 //! Texts from the network, made fit for messages and the manifest: secrets replaced, control characters escaped, short.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -8,6 +10,9 @@ const REDACTED: &str = "[REDACTED]";
 
 /// Tokens and cookies that are shorter are no secrets but flags: `1`, `on`, `all`.
 const SHORTEST: usize = 5;
+
+/// Shorter parts of a base64 text could be a part of anything.
+const BASE64_SHORTEST: usize = 8;
 
 /// Knows the secrets of one host. Its `Debug` does not show them.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +41,7 @@ impl Redactor {
             spellings.push(utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string());
             spellings.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
             spellings.push(secret.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;"));
+            spellings.extend(in_base64(secret));
             spellings.push(secret.to_owned());
         }
         spellings.retain(|spelling| !spelling.is_empty());
@@ -57,6 +63,15 @@ impl Redactor {
         }
         printable(&text, limit)
     }
+}
+
+/// The parts of a base64 text that are the same wherever in the encoded text `secret` stands: `Basic` puts a name before it.
+fn in_base64(secret: &str) -> impl Iterator<Item = String> {
+    (0..3_usize).filter_map(|before| {
+        let encoded = STANDARD.encode([&[0; 2][..before], secret.as_bytes()].concat());
+        let (from, to) = ((before * 8).div_ceil(6), (before + secret.len()) * 8 / 6);
+        encoded.get(from..to).filter(|part| part.len() >= BASE64_SHORTEST).map(str::to_owned)
+    })
 }
 
 /// `text` with white space of every kind as single spaces and other control characters escaped, at most `limit` bytes.
@@ -102,6 +117,17 @@ mod tests {
     fn r26_secrets_that_come_later_are_hidden_too_and_flags_are_not() {
         let redactor = Redactor::new([&SecretString::from("key1")].into_iter()).and(["to<ken", "all"].into_iter());
         assert_eq!(redactor.clean("key1 to&lt;ken to<ken all", 512), "[REDACTED] [REDACTED] [REDACTED] all");
+    }
+
+    #[test]
+    fn r26_a_secret_is_replaced_inside_of_base64() {
+        let secret = SecretString::from("s3cret-CANARY".to_owned());
+        let redactor = Redactor::new([&secret].into_iter());
+        for name in ["", "a", "al", "ada", "alice:"] {
+            let sent = STANDARD.encode(format!("{name}s3cret-CANARY"));
+            let clean = redactor.clean(&format!("Basic {sent}"), 512);
+            assert!(clean.contains(REDACTED) && clean.len() < 24 + name.len() * 2, "{name}: {clean}");
+        }
     }
 
     #[test]

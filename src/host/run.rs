@@ -21,7 +21,7 @@ use super::recipe::template::Scope;
 use super::recipe::{Answer, Extractor, Step, Test};
 use super::redact::Redactor;
 use super::session::{Session, SharedJar};
-use super::verdict::Judge;
+use super::verdict::{DENIALS, Judge};
 use super::{Progress, Upload};
 use crate::job::{ErrorClass, Failure, Phase};
 
@@ -325,11 +325,14 @@ impl Run<'_> {
         let holds = |test: &Test| test.holds(&answer, &found);
         let session =
             self.host.recipe.session.as_ref().filter(|_| step.session && !self.login && self.session.is_some());
-        if session.is_some_and(|session| session.expired.iter().any(|test| test.holds(&answer, &found))) {
+        let over = session.is_some_and(|session| session.expired.iter().any(holds));
+        // A site that asks for proof of a browser, or for rest, does not get a login on top.
+        if over && !judge.in_trouble(&answer) {
             return Err(Stop::Expired(judge.unfit(&answer, now, "and wants a new login")));
         }
         let unexpected = !step.expect.is_empty() && !step.expect.iter().any(holds);
-        if step.refuse.iter().any(holds) || (unexpected && (200..400).contains(&answer.status)) {
+        let speaks = (200..400).contains(&answer.status) || (self.login && DENIALS.contains(&answer.status));
+        if step.refuse.iter().any(holds) || (unexpected && speaks) {
             let denied = || judge.denied(&answer, now);
             let failure = if self.login { denied() } else { judge.unfit(&answer, now, "and refused the request") };
             return Err(Stop::Failed(failure));

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn r20_eight_who_ask_at_once_log_in_once_and_a_dropped_login_is_taken_over() {
+    async fn eight_who_ask_at_once_log_in_once_and_a_dropped_login_is_taken_over() {
         let sessions = Sessions::default();
         let logins = std::cell::Cell::new(0);
         let get = || {

@@ -131,6 +131,16 @@ impl Source {
         Err(io::ErrorKind::UnexpectedEof.into())
     }
 
+    /// The same under another name.
+    ///
+    /// # Errors
+    /// What the system says about doubling the descriptor.
+    pub(super) fn renamed(&self, name: String) -> io::Result<Self> {
+        let file = self.file.as_ref().map(File::try_clone).transpose()?;
+        let (whole, parts) = (self.whole.clone(), self.parts.clone());
+        Ok(Self { whole, parts, ..Self::new(file, self.len, name, self.kind) })
+    }
+
     /// What `cut` leaves of it. Blocking.
     pub(super) fn cut(&self, cut: Cut) -> io::Result<Self> {
         let mut len = 0;

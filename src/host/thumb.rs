@@ -45,6 +45,8 @@ pub struct Thumb {
     pub bytes: Vec<u8>,
     /// `Jpeg`, or `Png` for a picture with transparency.
     pub kind: ImageKind,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
 }
 
 /// Makes thumbnails, a bounded number at a time.
@@ -167,13 +169,14 @@ fn decode(file: impl BufRead + Seek, format: ImageFormat, budget: u64) -> image:
 
 fn encode(picture: &DynamicImage) -> image::ImageResult<Thumb> {
     let mut bytes = Vec::new();
+    let size = (picture.width(), picture.height());
     if is_transparent(picture) {
         let rgba = DynamicImage::from(picture.to_rgba8());
         rgba.write_to(&mut io::Cursor::new(&mut bytes), ImageFormat::Png)?;
-        return Ok(Thumb { bytes, kind: ImageKind::Png });
+        return Ok(Thumb { bytes, kind: ImageKind::Png, size });
     }
     picture.to_rgb8().write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY))?;
-    Ok(Thumb { bytes, kind: ImageKind::Jpeg })
+    Ok(Thumb { bytes, kind: ImageKind::Jpeg, size })
 }
 
 fn is_transparent(picture: &DynamicImage) -> bool {

@@ -19,6 +19,9 @@ use crate::job::{ErrorClass, Failure, Links, Phase};
 /// How much of a host's own words goes into a message.
 const HOST_TEXT_LIMIT: usize = 300;
 
+/// Statuses besides 2xx and 3xx with which a site says that it does not know user or password.
+pub(super) const DENIALS: [u16; 4] = [400, 401, 403, 422];
+
 /// Where hosts put the text of an error.
 static USUAL_MESSAGES: LazyLock<Vec<Extractor>> = LazyLock::new(|| {
     const PLACES: [&str; 10] = [
@@ -86,9 +89,9 @@ impl Judge<'_> {
     /// trouble instead.
     pub(super) fn denied(&self, answer: &Answer, now: WallTime) -> Box<Failure> {
         let failure = self.refusal(answer, now, Some("and did not accept the login"));
-        let explained = self.recipe.meanings.iter().any(|meaning| meaning.applies(answer.status, &answer.body));
-        let page = !answer.body.trim().is_empty() || (300..400).contains(&answer.status);
-        if explained || !page || !(200..400).contains(&answer.status) {
+        let page = !answer.body.trim().is_empty() || !(200..300).contains(&answer.status);
+        let speaks = (200..400).contains(&answer.status) || DENIALS.contains(&answer.status);
+        if self.in_trouble(answer) || !page || !speaks {
             return Box::new(failure);
         }
         let message = format!("{} did not accept the login", self.host);
@@ -97,6 +100,12 @@ impl Judge<'_> {
         denied.http_status = failure.http_status;
         denied.response_head = failure.response_head;
         Box::new(denied)
+    }
+
+    /// Whether the recipe knows `answer` as that of a site that has trouble or wants rest, whatever was asked.
+    pub(super) fn in_trouble(&self, answer: &Answer) -> bool {
+        let mut known = self.recipe.meanings.iter().filter(|meaning| meaning.applies(answer.status, &answer.body));
+        known.any(|meaning| matches!(meaning.class, ErrorClass::BadResponse | ErrorClass::RateLimited))
     }
 
     /// An answer that is no success. `what` says what is wrong with one that claims to be.

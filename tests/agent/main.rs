@@ -16,6 +16,7 @@ mod outcomes;
 mod private;
 mod reload;
 mod rests;
+mod service;
 mod several;
 mod steering;
 mod undo;

@@ -113,6 +113,16 @@ async fn r26_the_upload_hash_is_in_no_failure() {
     no_canary(&finished.expect_err("refused"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn r13_a_gallery_ends_at_its_deadline() {
+    let silent = crate::fake::Fake::start(vec![crate::fake::Reply::SilentAfterRequest]).await;
+    let host = a_host("pixhost", silent.url(), &[]);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(7);
+    let failure = host.galleries().unwrap().create("Trip", deadline).await.expect_err("silence");
+    assert!(tokio::time::Instant::now() <= deadline + std::time::Duration::from_millis(10));
+    assert_eq!(failure.class, ErrorClass::Timeout);
+}
+
 #[derive(Default)]
 struct Imgur {
     albums: Vec<Option<String>>,
@@ -167,7 +177,7 @@ async fn an_album_of_imgur_takes_images_by_id_or_by_its_delete_hash() {
 }
 
 #[tokio::test]
-async fn r23_an_image_of_imgur_is_deleted_by_its_hash_and_what_is_gone_is_deleted() {
+async fn an_image_of_imgur_is_deleted_by_its_hash_and_what_is_gone_is_deleted() {
     let site = Site::start(Imgur::default(), imgur).await;
     let host = a_host("imgur", site.url(), &[("token", "CANARY-token")]);
     let image = Image::new(10);
@@ -230,7 +240,7 @@ async fn an_album_of_catbox_is_made_of_its_files_and_edited_if_it_has_an_owner()
 }
 
 #[tokio::test]
-async fn r23_a_file_of_catbox_is_deleted_by_its_owner_only() {
+async fn a_file_of_catbox_is_deleted_by_its_owner_only() {
     let site = Site::start(Vec::new(), catbox).await;
     let image = Image::new(10);
     let anonymous = a_host("catbox", site.url(), &[]);

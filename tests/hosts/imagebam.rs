@@ -37,7 +37,12 @@ fn bam(request: &Request, site: &mut Bam) -> String {
             site.logins += 1;
             let right = [("_token", "CANARY-login-token"), ("email", USER), ("password", PASSWORD), ("remember", "on")];
             if form(request) != pairs(&right) {
-                return redirect("/auth/login", "");
+                let credentials = r#"{"message":"These credentials do not match our records."}"#;
+                return match site.generation {
+                    0 => redirect("/auth/login", ""),
+                    1 => text("422 Unprocessable Entity", "", credentials),
+                    _ => text("401 Unauthorized", "", ""),
+                };
             }
             redirect("/", "Set-Cookie: laravel=CANARY-in; path=/; httponly\r\n")
         }
@@ -140,7 +145,7 @@ async fn imagebam_takes_images_without_an_account_and_answers_in_three_ways() {
 }
 
 #[tokio::test]
-async fn r22_imagebam_logs_in_once_and_makes_a_new_session_after_419() {
+async fn imagebam_logs_in_once_and_makes_a_new_session_after_419() {
     let site = Site::start(Bam { expire_after: Some(3), ..Bam::default() }, bam).await;
     let host = host(site.url(), &[("user", USER), ("password", PASSWORD)]);
     for _ in 0..5 {
@@ -151,13 +156,15 @@ async fn r22_imagebam_logs_in_once_and_makes_a_new_session_after_419() {
 
 #[tokio::test]
 async fn a_wrong_password_of_imagebam_is_told() {
-    let site = Site::start(Bam::default(), bam).await;
-    let host = host(site.url(), &[("user", USER), ("password", "CANARY-no")]);
-    let failure = Image::new(10).send(&host).await.expect_err("wrong");
-    assert_eq!(failure.class, ErrorClass::Account, "{failure:?}");
-    no_canary(&failure);
-    Image::new(10).send(&host).await.expect_err("wrong still");
-    assert_eq!(site.with(|site| (site.logins, site.uploads)), (1, 0));
+    for generation in 0..3 {
+        let site = Site::start(Bam { generation, ..Bam::default() }, bam).await;
+        let host = host(site.url(), &[("user", USER), ("password", "CANARY-no")]);
+        let failure = Image::new(10).send(&host).await.expect_err("wrong");
+        assert_eq!(failure.class, ErrorClass::Account, "{failure:?}");
+        no_canary(&failure);
+        Image::new(10).send(&host).await.expect_err("wrong still");
+        assert_eq!(site.with(|site| (site.logins, site.uploads)), (1, 0));
+    }
 }
 
 #[tokio::test]

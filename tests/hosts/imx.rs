@@ -135,7 +135,7 @@ async fn imx_is_sent_the_ids_of_size_and_format_and_an_ascii_name() {
 }
 
 #[tokio::test]
-async fn r22_the_cookies_of_two_galleries_of_imx_never_mix() {
+async fn the_cookies_of_two_galleries_of_imx_never_mix() {
     let site = Site::start(Imx::default(), imx).await;
     let host = host(site.url(), &[]);
     for round in 0..3 {

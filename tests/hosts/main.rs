@@ -26,6 +26,7 @@ use std::time::Duration;
 use pixchute::backoff::Backoff;
 use pixchute::config::{
     Config, Cooldown, FlowConfig, HostConfig, HostFlow, Listen, Log, LogFormat, Pool, Problem, Retry, Setting,
+    Thumbnail,
 };
 use pixchute::host::{self, Host, Progress, Source, Upload, wire_name};
 use pixchute::job::{ContentHash, Failure, ImageFacts, ImageKind, JobId, Links};
@@ -79,6 +80,8 @@ fn host_config(recipe: &str, base_url: Option<String>, options: &[(&str, &str)])
         allow_http: false,
         max_parallel: None,
         rate: None,
+        thumbnail: Thumbnail::Auto,
+        fix_extension: false,
         flow: HostFlow::default(),
         options: options.iter().enumerate().map(setting).collect::<BTreeMap<_, _>>(),
         span: 0..1,

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pixchute::config::Thumbnail;
 use pixchute::host::Host;
 use pixchute::job::{ErrorClass, ImageKind};
 use ring::{digest, hmac};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::fake::{Request, body, head, spawn, text};
+use crate::fake::{Fake, Request, answer, body, head, parts, spawn, text};
 use crate::{Image, build_one, config, host_config};
 
 const ACCESS: &str = "AKCANARY";
@@ -540,4 +541,46 @@ async fn r13_a_thumbnail_holds_up_no_link() {
     let links = second.send(&host).await.unwrap();
     assert!(links.thumb.is_some() || began.elapsed() <= Duration::from_secs(31), "{:?}", began.elapsed());
     assert_eq!(second.upload.source.kind(), ImageKind::Png);
+}
+
+#[tokio::test]
+async fn a_host_without_thumbnails_gets_one_as_a_second_image() {
+    let replies = ["https://files.example/a.jpg", "https://files.example/t.jpg"].map(|link| answer("200 OK", "", link));
+    let fake = Fake::start(replies.to_vec()).await;
+    let mut host = host_config("catbox", Some(fake.url()), &[]);
+    (host.thumbnail, host.fix_extension) = (Thumbnail::Upload, true);
+    let host = build_one(&config([host])).expect("a good configuration");
+    let links = picture("x.jpg").send(&host).await.unwrap();
+    assert_eq!(links.url, "https://files.example/a.jpg");
+    assert_eq!(links.thumb.as_deref(), Some("https://files.example/t.jpg"));
+    let names: Vec<String> = fake.requests().iter().map(|request| parts(request).pop().unwrap().disposition).collect();
+    assert_eq!(names, [r#"name="fileToUpload"; filename="x.png""#, r#"name="fileToUpload"; filename="x_thumb.jpg""#]);
+    let small = image::load_from_memory(&parts(&fake.requests()[1]).pop().unwrap().data).unwrap();
+    assert_eq!((small.width(), small.height()), (320, 160));
+}
+
+#[tokio::test]
+async fn a_refused_thumbnail_takes_no_link_away() {
+    let replies = vec![answer("200 OK", "", "https://files.example/a.jpg"), answer("413 Payload Too Large", "", "")];
+    let fake = Fake::start(replies).await;
+    let mut host = host_config("catbox", Some(fake.url()), &[]);
+    host.thumbnail = Thumbnail::Upload;
+    let host = build_one(&config([host])).expect("a good configuration");
+    let links = picture("x.png").send(&host).await.unwrap();
+    assert_eq!((links.url.as_str(), links.thumb), ("https://files.example/a.jpg", None));
+}
+
+#[tokio::test]
+async fn a_thumbnail_can_stay_on_this_machine() {
+    let fake = Fake::start(vec![answer("200 OK", "", "https://files.example/a.jpg")]).await;
+    let mut host = host_config("catbox", Some(fake.url()), &[]);
+    host.thumbnail = Thumbnail::Local;
+    assert!(build_one(&config([host.clone()])).is_err(), "without the server it has no place");
+    let data = tempfile::tempdir().unwrap();
+    let store = pixchute::host::local::Store::open(data.path()).unwrap();
+    let site = pixchute::host::local::Site { store: store.clone(), base_url: "http://127.0.0.1:8421".into() };
+    let hosts = pixchute::host::build(&config([host]), Some(site)).unwrap();
+    let thumb = picture("x.png").send(&hosts["catbox"]).await.unwrap().thumb.unwrap();
+    let name = thumb.strip_prefix("http://127.0.0.1:8421/t/").expect("served here").parse().unwrap();
+    assert!(store.thumb_path(&name).exists());
 }

@@ -132,7 +132,7 @@ async fn a_result_page_that_is_never_ready_is_an_unknown_outcome() {
 }
 
 #[tokio::test]
-async fn r22_turbo_logs_in_once_for_eight_uploads_and_again_when_the_session_is_over() {
+async fn turbo_logs_in_once_for_eight_uploads_and_again_when_the_session_is_over() {
     let site = Site::start(Turbo { expire_after: Some(8), ..Turbo::default() }, turbo).await;
     let host = host(site.url(), &[("user", USER), ("password", PASSWORD)]);
     let images: Vec<Image> = (0..8).map(|n| Image::new(100 + n)).collect();

@@ -169,7 +169,7 @@ async fn vipr_logs_in_once_and_sends_both_halves_of_every_upload() {
 }
 
 #[tokio::test]
-async fn r22_eight_uploads_at_once_are_one_login() {
+async fn eight_uploads_at_once_are_one_login() {
     let site = Site::start(Vipr::default(), vipr).await;
     let host = account(site.url(), &[]);
     let images: Vec<Image> = (0..8).map(|n| Image::new(100 + n)).collect();
@@ -179,7 +179,7 @@ async fn r22_eight_uploads_at_once_are_one_login() {
 }
 
 #[tokio::test]
-async fn r22_a_session_that_expires_is_renewed_once_and_no_file_is_lost() {
+async fn a_session_that_expires_is_renewed_once_and_no_file_is_lost() {
     let site = Site::start(Vipr { expire_after: Some(2), ..Vipr::default() }, vipr).await;
     let host = account(site.url(), &[]);
     for _ in 0..5 {
@@ -189,7 +189,7 @@ async fn r22_a_session_that_expires_is_renewed_once_and_no_file_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r22_a_wrong_password_is_the_account_and_is_not_tried_again() {
+async fn a_wrong_password_is_the_account_and_is_not_tried_again() {
     let site = Site::start(Vipr::default(), vipr).await;
     let host = a_host("vipr", site.url(), &[("user", USER), ("password", "CANARY-wrong")]);
     let images: Vec<Image> = (0..8).map(|n| Image::new(100 + n)).collect();
@@ -224,6 +224,7 @@ async fn what_vipr_refuses_is_told_apart() {
             "520",
         ),
         (html("<title>DDoS-Guard</title>"), ErrorClass::BadResponse, "DDoS-Guard"),
+        (text("403 Forbidden", "", "<title>Just a moment...</title>"), ErrorClass::BadResponse, "Just a moment"),
         (html(""), ErrorClass::BadResponse, "200"),
         (text("503 Service Unavailable", "", CANARIES), ErrorClass::BadResponse, "503"),
     ];

@@ -415,3 +415,63 @@ fn sxcu_9_the_examples_round_trip() {
         Ok("https://h.example/f.php?h=abc&p=1")
     );
 }
+
+/// Files with the peculiarities of the public collection: what each sends to, with which body and how many parts.
+#[test]
+fn sxcu_11_peculiar_files_load_and_ask_for_the_right_thing() {
+    let table = [
+        // No version, no method, no body: the oldest ones.
+        (
+            r#"{ "RequestURL": "http://h.example/up.php", "FileFormName": "local_files[]", "RegexList": ["\\[img\\](?<url>.+)\\[/img\\]\\\">"], "URL": "$1,url$" }"#,
+            "http://h.example/up.php",
+            0,
+        ),
+        (
+            r#"{ "RequestURL": "http://h.example/up", "FileFormName": "f[0]", "Arguments": { "a": "Your hash here" }, "URL": "http://u.h.example/$json:user$/$json:file$" }"#,
+            "http://h.example/up",
+            1,
+        ),
+        (
+            r#"{ "RequestURL": "http://h.example/up", "FileFormName": "f", "ResponseType": "RedirectionURL", "RegexList": [".+"], "URL": "$regex:1$.jpeg" }"#,
+            "http://h.example/up",
+            0,
+        ),
+        // Null values, brackets in the address, paths of names in brackets.
+        (
+            r#"{ "Version": "13.4.0", "RequestMethod": "POST", "RequestURL": "https://h.example/channels/[ID HERE]/messages", "Body": "MultipartFormData",
+              "Arguments": { "Content": null, "tts": "false" }, "FileFormName": "file", "URL": "$json:['attachments'][0]['url']$" }"#,
+            "https://h.example/channels/[ID%20HERE]/messages",
+            2,
+        ),
+        // Braces in a value, and a query that is all value.
+        (
+            r#"{ "Version": "13.0.2", "RequestMethod": "POST", "RequestURL": "https://h.example/s", "Parameters": { "r": "{\"b\":[{\"x\":\"y\"}]}" },
+              "Body": "MultipartFormData", "FileFormName": "f", "URL": "https://h.example/s?$json:b[0].url$" }"#,
+            "https://h.example/s?r=%7b%22b%22%3a%5b%7b%22x%22%3a%22y%22%7d%5d%7d",
+            0,
+        ),
+        (
+            r#"{ "Version": "12.4.0", "RequestMethod": "POST", "RequestURL": "https://postbox.example/json?q=a", "Body": "MultipartFormData", "FileFormName": "file",
+              "Arguments": { "password": "%ra%ra%ra%ra", "n": "1" }, "URL": "$json:url$" }"#,
+            "https://postbox.example/json?q=a",
+            2,
+        ),
+    ];
+    for (text, url, fields) in table {
+        let recipe = recipe(text);
+        let step = &recipe.steps[0];
+        let BodySpec::Multipart { fields: found, file: Some(_) } = &step.body else { panic!("multipart: {text}") };
+        assert_eq!(found.len(), fields, "{text}");
+        let base_url = recipe.base_url.clone().expect("a site");
+        let rendered = step.url.render(&Scope { base_url, ..scope("x.png") }).expect("an address");
+        let parsed = reqwest::Url::parse(&rendered).expect("a URL").to_string();
+        assert_eq!(parsed, url.to_owned(), "{text}");
+    }
+    // An address that the user has to put there loads, and waits for `base_url`.
+    let hook = recipe(
+        r#"{ "RequestURL": "Webhook URL", "FileFormName": "file", "Arguments": { "content": "**$filename$**" }, "URL": "$json:a[0].url$" }"#,
+    );
+    assert_eq!(hook.base_url, None);
+    let here = Scope { base_url: "https://h.example/hooks/1".into(), ..scope("x.png") };
+    assert_eq!(hook.steps[0].url.render(&here).as_deref(), Ok("https://h.example/hooks/1"));
+}
