@@ -80,7 +80,6 @@ fn what_comes_in_later_versions_is_refused_and_not_ignored() {
         ("[host.h]\nkey = { exec = ['pass'] }\n".to_owned(), "host.h.key"),
         ("[ledger]\nurl = 'postgres://db/x'\n".to_owned(), "ledger.url"),
         ("[server]\nlisten = 'unix'\n".to_owned(), "server.listen"),
-        ("[[hook]]\non = ['uploaded']\n".to_owned(), "hook"),
     ];
     for (text, key) in cases {
         let error = parse(&text).expect_err(&text);

@@ -17,11 +17,13 @@
 mod albums;
 mod attempt;
 mod cancel;
+mod hooks;
 mod intake;
 mod links;
 mod live;
 mod pool;
 mod pulse;
+pub mod put;
 mod recorder;
 mod recovery;
 mod reload;
@@ -194,6 +196,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     shared.tracker.spawn(albums::keep(Arc::clone(&shared), shared.stopping.clone()));
     shared.tracker.spawn(pulse::keep(Arc::clone(&shared)));
+    shared.tracker.spawn(hooks::keep(Arc::clone(&shared), links_end.clone()));
     let flows = shared.hosts().iter().map(|(_, slot)| wiring::flow_of(&config, slot)).collect();
     reload::start_tasks(&shared, wired);
     let size = &config.pool;

@@ -454,6 +454,7 @@ impl Recorder {
         for entry in done {
             let slot = self.shared.slot(entry.folder);
             log_recorded(&slot.config(), &entry);
+            self.shared.call_hooks(&entry.record);
             if entry.job.path == entry.from {
                 slot.in_place.store(true, Ordering::Relaxed);
             }

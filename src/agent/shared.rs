@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::albums::Albums;
+use super::hooks::Hooks;
 use super::links::Changes;
 use super::live::{Last, Recent};
 use super::recorder::Finished;
@@ -359,6 +360,7 @@ pub(super) struct Shared {
     pub(super) links: Changes,
     /// Sub-folders that are albums, and their galleries.
     pub(super) albums: Albums,
+    pub(super) hooks: Hooks,
     pub(super) recent: Recent,
     /// How the configuration is read again.
     pub(super) reload: Option<Reload>,
@@ -402,6 +404,7 @@ impl Shared {
             counts: Counts::default(),
             links: Changes::default(),
             albums: Albums::default(),
+            hooks: Hooks::default(),
             recent: Recent::default(),
             reload: means.reload,
         }

@@ -7,6 +7,8 @@ mod health;
 mod host;
 mod import;
 mod out;
+mod put;
+mod put_json;
 mod retry;
 mod run;
 mod status;
@@ -59,6 +61,8 @@ struct Args {
 enum Command {
     /// Run the agent: watch folders and upload what is dropped into them
     Run(run::RunArgs),
+    /// Upload files now and print their links; needs no agent and disturbs none
+    Put(put::PutArgs),
     /// Check the configuration and say what the agent would do; touches nothing
     Check,
     /// Show folders, hosts and workers of the running agent
@@ -108,6 +112,7 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
     let file = args.config.as_deref();
     match args.command {
         Command::Run(args) => wait(Threads::All, run::run(&args, file, out)),
+        Command::Put(args) => wait(Threads::All, put::run(&args, file, out)),
         Command::Check => check::run(file, out),
         Command::Status(args) => status::run(&args, &client(file)?, out),
         Command::Tail(args) => tail::run(&args, file, out),

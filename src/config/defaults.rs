@@ -31,6 +31,7 @@ impl Default for Config {
             control_socket: None,
             folders: Vec::new(),
             hosts: BTreeMap::new(),
+            hooks: Vec::new(),
             templates: BTreeMap::new(),
         }
     }

@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::problem::{ConfigError, Problem, escaped, nearest};
 use super::section::{NOT_YET, Section};
 use super::value::{LEVELS, log_filter, shown_duration};
-use super::{Config, Cooldown, Listen, Log, LogFormat, Pool, Retry, flow, folder, host, template};
+use super::{Config, Cooldown, Listen, Log, LogFormat, Pool, Retry, flow, folder, hook, host, template};
 use crate::backoff::Backoff;
 
 /// Files in flight: each costs a connection and up to a megabyte.
@@ -136,7 +136,7 @@ fn read_document<'t>(
         }
     }
     config.folders = folders.into_iter().map(|(folder, _)| folder).collect();
-    root.later("hook", "[]");
+    config.hooks = hook::read(&mut root, problems);
     root.finish(problems);
 }
 

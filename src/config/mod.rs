@@ -13,6 +13,7 @@ mod draft;
 mod environment;
 mod flow;
 mod folder;
+mod hook;
 mod host;
 mod load;
 pub mod paths;
@@ -35,6 +36,7 @@ use crate::backoff::Backoff;
 pub use difference::{Change, alike, difference};
 pub use draft::Draft;
 pub use flow::{FailureRule, FlowConfig, HostFlow, Quota};
+pub use hook::{Hook, HookAction, OUTCOMES};
 pub use load::{draft, find, for_directories, load, parse};
 pub use problem::{ConfigError, Problem};
 pub use secret::Setting;
@@ -65,6 +67,8 @@ pub struct Config {
     pub control_socket: Option<PathBuf>,
     /// `[[folder]]`
     pub folders: Vec<Folder>,
+    /// `[[hook]]`
+    pub hooks: Vec<Hook>,
     /// `[host.NAME]`, and the hosts that folders name without a table of their own.
     pub hosts: BTreeMap<String, HostConfig>,
     /// `[template.NAME]`

@@ -54,6 +54,11 @@ impl Client {
         Outgoing { builder: self.other.request(method, url), wire }
     }
 
+    /// For requests that may end like anybody's: small ones, to no host of images.
+    pub(super) fn plain(&self) -> &reqwest::Client {
+        &self.other
+    }
+
     /// Closes connections that have been idle for too long.
     pub(super) fn tidy(&self) {
         let wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,8 +201,9 @@ pub(super) async fn exchange(
     let began = Instant::now();
     let done = tokio::select! {
         biased;
-        done = converse(request, received, progress) => done,
+        // First: what begins to move again in the very moment in which the time is over comes too late.
         () = stalled(progress, times.stall) => Err(Trouble::Stall(times.stall)),
+        done = converse(request, received, progress) => done,
         () = times.request.over(began, progress) => Err(Trouble::Timeout(times.request.base)),
     };
     match file_trouble.get() {

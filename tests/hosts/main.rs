@@ -62,6 +62,7 @@ fn config(hosts: impl IntoIterator<Item = HostConfig>) -> Config {
         folders: Vec::new(),
         hosts: hosts.into_iter().map(|host| (host.name.clone(), host)).collect(),
         templates: BTreeMap::new(),
+        hooks: Vec::new(),
     }
 }
 
