@@ -23,6 +23,10 @@ pub(super) fn problems(status: &Status, max_age: Duration) -> Vec<String> {
         of_folder(folder, status.now, max_age, &mut found);
     }
     for host in &status.hosts {
+        if matches!(host.state.as_str(), "circuit-open" | "suspect") {
+            let error = host.last_error.as_deref().unwrap_or("it fails again and again");
+            found.push(format!("{} gets nothing for now ({}): {}", safe(&host.name), safe(&host.state), safe(error)));
+        }
         let refused = host.last_error.as_deref().filter(|error| error.starts_with("account"));
         if let (Some(error), Some(_)) = (refused, host.paused_until) {
             found.push(format!("{}: {}", safe(&host.name), safe(error)));

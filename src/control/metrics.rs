@@ -153,6 +153,12 @@ fn about_hosts(page: &mut Page, status: &Status) {
     gauge("pixchute_host_next_retry_seconds", "When the next resting file is due; 0 without one.", &|host| {
         host.next_due_at.map_or(0.0, |due| due.since(status.now).as_secs_f64())
     });
+    let mut circuits =
+        page.gauge("pixchute_host_circuit_open", "1 while the host gets nothing, or one file at a time.");
+    for host in &status.hosts {
+        let open = matches!(host.state.as_str(), "circuit-open" | "half-open" | "suspect");
+        circuits.sample(&[("host", &host.name), ("state", &host.state)], u8::from(open));
+    }
     let mut unknown = page.counter(
         "pixchute_unknown_outcomes_total",
         "Attempts that broke off after the last byte: the image may be on the host twice.",

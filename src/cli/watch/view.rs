@@ -217,6 +217,9 @@ fn host_state(host: &HostStatus, now: WallTime) -> (Style, String) {
         (Some(since), ..) => (Style::Warn, format!("paused by you {} ago", human::age(now.since(since)))),
         (None, Some(until), _) => (Style::Warn, format!("rests for {}{reason}", human::age(until.since(now)))),
         (None, None, Some(due)) => (Style::Plain, format!("next resting file in {}", human::age(due.since(now)))),
+        (None, None, None) if matches!(host.state.as_str(), "circuit-open" | "half-open" | "suspect" | "quota") => {
+            (Style::Warn, safe(&host.state))
+        }
         (None, None, None) => (Style::Good, "ok".to_owned()),
     }
 }
