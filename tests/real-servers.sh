@@ -151,6 +151,7 @@ start_simple-image() {
 
 start() {
     mkdir -p "$DIR"
+    command -v curl >/dev/null && command -v python3 >/dev/null || apt_install curl python3 python3-venv || true
     : >"$DIR/servers.env"
     local name
     for name in $SERVERS; do
