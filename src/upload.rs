@@ -3,6 +3,7 @@
 //! The deadline is hard: when it passes, the host's future is dropped, and dropping it closes its sockets and the file.
 //! Nothing runs on. Whatever happens is an [`Outcome`]; a panic in a host is that file's failure.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,27 +13,42 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::human;
-use crate::host::{self, Allowance, Host, NotStripped, Progress, Source, Upload, wire_name};
+use crate::host::{self, Allowance, Gallery, Host, NotStripped, Progress, Source, Upload, wire_name};
 use crate::job::{ErrorClass, Failure, ImageFacts, Job, Links, Outcome, Phase};
+
+/// What an attempt has to keep to.
+#[derive(Debug)]
+pub struct Terms {
+    /// Where it tells how far it is.
+    pub progress: Arc<Progress>,
+    /// How long it may take.
+    pub limit: Allowance,
+    /// The image is sent without metadata.
+    pub strip_metadata: bool,
+}
 
 /// What to do about an image that `strip_metadata` keeps from being sent.
 pub const STRIP_ADVICE: &str = "nothing of it was sent, because `strip_metadata` is set for this folder: save it as JPEG, PNG or \
      WebP, or use a folder without that setting";
 
-/// Sends `job`'s file to `host` once. Ends when the time that `limit` allows is over, counted from now. `content` is what inspection read, if
-/// it was kept; then the caller sees to it that the file is still the same afterwards.
+/// Sends `job`'s file to `host` once. Ends when the time that the terms allow is over, counted from now. `content` is what
+/// inspection read, if it was kept; then the caller sees to it that the file is still the same afterwards. `gallery` is
+/// awaited first: the one that the image belongs to.
 pub async fn attempt(
     host: &dyn Host,
     job: &Job,
     image: ImageFacts,
     content: Option<Bytes>,
-    progress: Arc<Progress>,
-    limit: impl Into<Allowance>,
-    strip_metadata: bool,
+    gallery: impl Future<Output = Result<Option<Gallery>, Failure>>,
+    Terms { progress, limit, strip_metadata }: Terms,
 ) -> Outcome {
-    let limit: Allowance = limit.into();
     let (began, file_timeout) = (Instant::now(), limit.base);
     let deadline = began + file_timeout;
+    let gallery = match timeout_at(deadline, gallery).await {
+        Ok(Ok(gallery)) => gallery,
+        Ok(Err(failure)) => return Outcome::Failed(failure),
+        Err(_) => return Outcome::Failed(deadline_passed(&progress, file_timeout)),
+    };
     let opened = match content {
         Some(content) => Source::in_memory(content, wire_name(&job.name), image.kind),
         None => match timeout_at(deadline, open(job, image)).await {
@@ -57,7 +73,7 @@ pub async fn attempt(
         progress: Arc::clone(&progress),
         doubtful: job.unknown_outcomes > 0,
         deadline,
-        gallery: None,
+        gallery,
     };
     let sending = AssertUnwindSafe(async { host.upload(&upload).await }).catch_unwind();
     let result = tokio::select! {

@@ -75,7 +75,6 @@ fn values_are_taken_over() {
 fn what_comes_in_later_versions_is_refused_and_not_ignored() {
     let folder = "[[folder]]\npath = '/d'\nhost = 'h'\n";
     let cases = [
-        (format!("{folder}album = 'subfolder'\n"), "folder[0].album"),
         (format!("{folder}verify = 'head'\n"), "folder[0].verify"),
         ("[host.h]\nkey = { keyring = 'x' }\n".to_owned(), "host.h.key"),
         ("[host.h]\nkey = { exec = ['pass'] }\n".to_owned(), "host.h.key"),

@@ -6,21 +6,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cancel;
 use super::recorder::{Answered, Finished};
 use super::rest;
 use super::shared::{Note, Shared, Task};
 use super::steps;
 use super::targets::{Next, Over};
 use super::verdict::End;
-use crate::config::Dedupe;
+use super::{albums, cancel};
+use crate::config::{Dedupe, Folder};
 use crate::host::{Allowance, Progress};
 use crate::job::{ErrorClass, Event as JobEvent, Failure, Job, Links, Outcome};
 use crate::ledger::{Durability, LedgerError, Write};
 use crate::record::{Mirror, Record, Status};
 use crate::schedule::{self, HostId};
 use crate::telemetry::{Event, Fields, emit, shown, tally, trouble};
-use crate::upload;
+use crate::upload::{self, Terms};
 
 /// What an attempt needs to know.
 #[derive(Debug)]
@@ -157,7 +157,9 @@ async fn end_here(shared: &Shared, task: Box<Task>, over: Over, worker: usize, b
     job.host.clone_from(&shared.host(over.host).name);
     let took = began.elapsed();
     let kept = match &over.end {
-        End::Outcome(Outcome::Uploaded(links)) => keep_answer(shared, &job, links, &mirrors, took),
+        End::Outcome(Outcome::Uploaded(links)) => {
+            keep_answer(shared, &job, &shared.folder(folder), links, &mirrors, took)
+        }
         End::Outcome(Outcome::Failed(_)) if !mirrors.is_empty() => {
             keep_progress(shared, &mut job, mirrors.clone()).await;
             None
@@ -185,7 +187,7 @@ fn cancelled(job: &mut Job, progress: &Progress) -> End {
 }
 
 async fn upload_or_link(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     task: &mut Task,
     host: HostId,
     worker: usize,
@@ -214,10 +216,12 @@ async fn upload_or_link(
     );
     let Some(image) = job.image else { return End::Interrupted { all_sent: false } };
     let limit = allowance(shared, host);
+    let gallery = albums::gallery(Arc::clone(shared), task.folder, host, job.name.clone(), Instant::now() + limit.base);
     let host = shared.host(host).host();
     let bytes = task.content.as_ref().map(|kept| kept.content.clone());
     let mut tries = progress.failed_tries();
-    let attempt = upload::attempt(&*host, job, image, bytes, Arc::clone(progress), limit, strip);
+    let terms = Terms { progress: Arc::clone(progress), limit, strip_metadata: strip };
+    let attempt = upload::attempt(&*host, job, image, bytes, gallery, terms);
     let mut attempt = std::pin::pin!(attempt);
     loop {
         tokio::select! {
@@ -305,7 +309,14 @@ async fn known_elsewhere(shared: &Shared, task: &Task, host: HostId) -> Result<O
 /// Writes down what the host answered, before the worker's next job: the ledger works in order, and an attempt waits for
 /// its intent to be written, so a crash repeats at most the upload that each worker is busy with. No fsync is waited for, and
 /// the record gets its number and place later; a `seq` of 0 marks it as unfinished.
-fn keep_answer(shared: &Shared, job: &Job, links: &Links, mirrors: &[Mirror], took: Duration) -> Option<Answered> {
+fn keep_answer(
+    shared: &Shared,
+    job: &Job,
+    config: &Folder,
+    links: &Links,
+    mirrors: &[Mirror],
+    took: Duration,
+) -> Option<Answered> {
     let mut answered = job.clone();
     if let Err(error) = answered.advance(JobEvent::Succeed) {
         trouble("a job is not where it should be (a bug)", &error);
@@ -314,6 +325,7 @@ fn keep_answer(shared: &Shared, job: &Job, links: &Links, mirrors: &[Mirror], to
     let mut record = Record::of(&answered, 0, shared.clock.now(), Status::Uploaded).with_links(links.clone());
     record.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     record.mirrors = mirrors.to_vec();
+    shared.albums.name(&mut record, &job.name, config);
     answered.record = Some(record.json());
     answered.pending = true;
     Some(Answered(shared.ledger.write(vec![Write::Put(Box::new(answered))], Durability::Process)))

@@ -82,7 +82,7 @@ impl Changes {
         self.wake.notify_one();
     }
 
-    fn note_list(&self, folder: FolderId, group: Group) {
+    pub(super) fn note_list(&self, folder: FolderId, group: Group) {
         let mut noted = self.lock();
         let now = Instant::now();
         noted.changed = Some((noted.changed.map_or(now, |(first, _)| first), now));

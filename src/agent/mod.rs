@@ -14,6 +14,7 @@
 //! Shutdown follows the flow: no new files, then running attempts get `drain`, then they are cut, then the recorder
 //! writes what there is. What was cut is queued again at the next start.
 
+mod albums;
 mod attempt;
 mod cancel;
 mod hooks;
@@ -188,10 +189,12 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     let pauses = recovered.pauses.clone();
     let (circuits, budgets) = (recovered.circuits.clone(), recovered.budgets.clone());
     steer::restore(&shared).await?;
+    albums::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
     let recording = shared.tracker.spawn(recorder.run(results_in));
     let links_end = CancellationToken::new();
     shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
+    shared.tracker.spawn(albums::keep(Arc::clone(&shared), shared.stopping.clone()));
     shared.tracker.spawn(pulse::keep(Arc::clone(&shared)));
     shared.tracker.spawn(hooks::keep(Arc::clone(&shared), links_end.clone()));
     let flows = shared.hosts().iter().map(|(_, slot)| wiring::flow_of(&config, slot)).collect();

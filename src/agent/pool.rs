@@ -507,6 +507,7 @@ impl Pool {
             // After the feeds: what they have handed over is counted here. What the user paused is not waited for.
             && self.shared.open.load(Ordering::SeqCst) == self.queued.len() as u64
             && self.running.is_empty()
+            && self.shared.albums.is_settled()
             && self.queued.values().all(|queued| self.is_held(&self.shared.slot(queued.task.folder)))
     }
 }

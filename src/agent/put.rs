@@ -13,7 +13,7 @@ use crate::host::{Host, Progress};
 use crate::inspect;
 use crate::job::{ErrorClass, Failure, Fingerprint, Job, JobId, Outcome, Phase, Stage};
 use crate::record::{Record, RecordError, Status};
-use crate::upload;
+use crate::upload::{self, Terms};
 
 /// Larger files are refused: what a drop folder takes by default.
 const MAX_BYTES: u64 = 100_000_000;
@@ -63,7 +63,10 @@ pub async fn put(config: &Config, host: &dyn Host, path: &Path, progress: Arc<Pr
             let message = refusal.explain(job.name.display().to_string(), host.name());
             Outcome::Failed(Failure::new(ErrorClass::File, Phase::Inspect, message).advise(refusal.advice()))
         }
-        None => upload::attempt(host, &job, image, None, progress, config.pool.file_timeout, false).await,
+        None => {
+            let terms = Terms { progress, limit: config.pool.file_timeout.into(), strip_metadata: false };
+            upload::attempt(host, &job, image, None, std::future::ready(Ok(None)), terms).await
+        }
     };
     Ok(told(&job, outcome, began.elapsed()))
 }

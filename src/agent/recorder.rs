@@ -171,6 +171,7 @@ impl Desk {
                     let config = self.folder(folder);
                     let mut record = build_record(&recorded, seq, now, took, &config, target.as_deref());
                     record.mirrors = mirrors;
+                    self.shared.albums.name(&mut record, &recorded.job.name, &config);
                     decided.entries.push(Entry {
                         job: Job { record: Some(record.json()), pending: true, ..recorded.job },
                         folder,
@@ -456,6 +457,9 @@ impl Recorder {
             self.shared.call_hooks(&entry.record);
             if entry.job.path == entry.from {
                 slot.in_place.store(true, Ordering::Relaxed);
+            }
+            if entry.record.status.is_final() {
+                self.shared.albums.stir(entry.folder, &slot.config(), &entry.job.name);
             }
             if entry.record.status.is_final() && !slot.config().render.is_empty() {
                 self.shared.links.note(entry.folder, &entry.record);

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::albums::Albums;
 use super::hooks::Hooks;
 use super::links::Changes;
 use super::live::{Last, Recent};
@@ -357,6 +358,8 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// Lists whose link files are out of date.
     pub(super) links: Changes,
+    /// Sub-folders that are albums, and their galleries.
+    pub(super) albums: Albums,
     pub(super) hooks: Hooks,
     pub(super) recent: Recent,
     /// How the configuration is read again.
@@ -400,6 +403,7 @@ impl Shared {
             open: AtomicU64::new(0),
             counts: Counts::default(),
             links: Changes::default(),
+            albums: Albums::default(),
             hooks: Hooks::default(),
             recent: Recent::default(),
             reload: means.reload,

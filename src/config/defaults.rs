@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    After, Config, Cooldown, Dedupe, FlowConfig, Folder, HostConfig, HostFlow, Listen, Log, LogFormat, Policy, Pool,
-    Retry, WatchMode, paths,
+    After, Album, Config, Cooldown, Dedupe, FlowConfig, Folder, HostConfig, HostFlow, Listen, Log, LogFormat, Policy,
+    Pool, Retry, WatchMode, paths,
 };
 use crate::backoff::Backoff;
 
@@ -91,6 +91,7 @@ impl Folder {
             host: host.to_owned(),
             also: Vec::new(),
             policy: Policy::Failover,
+            album: Album::Off,
             recursive: true,
             include: include.map(str::to_owned).to_vec(),
             exclude: Vec::new(),

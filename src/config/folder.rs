@@ -12,7 +12,7 @@ use super::environment::{Environment, normal};
 use super::problem::{Problem, shown_path};
 use super::section::{Section, describe};
 use super::value::{pattern_mistake, size};
-use super::{After, Dedupe, Folder, Policy, Template, WatchMode, host, template};
+use super::{After, Album, Dedupe, Folder, Policy, Template, WatchMode, host, template};
 
 /// How the message of a missing key begins.
 pub(super) const MISSING: &str = "missing";
@@ -109,7 +109,11 @@ fn read_one<'t>(
     read_watching(&mut folder, &mut section);
     read_shelving(&mut folder, &mut section, env);
     set(&mut folder.render, template::renderings(&mut section, templates));
-    section.later("album", "\"off\"");
+    set(&mut folder.album, section.choice("album", &[("off", Album::Off), ("subfolder", Album::Subfolder)]));
+    if folder.album == Album::Subfolder && !folder.recursive {
+        let help = "remove `recursive = false`".to_owned();
+        section.wrong("album", "means nothing where sub-folders are not watched", Some(help));
+    }
     section.later("verify", "false");
     let spans = ["path", "host", "done", "retry", "failed", "manifest"].map(|key| (key, section.span(key)));
     section.finish(problems);

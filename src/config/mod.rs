@@ -183,6 +183,8 @@ pub struct Folder {
     pub also: Vec<String>,
     /// Which of several hosts gets a file.
     pub policy: Policy,
+    /// What is an album.
+    pub album: Album,
     /// Whether sub-folders are watched too.
     pub recursive: bool,
     /// File name patterns that are taken, without regard to case.
@@ -230,6 +232,15 @@ pub enum Policy {
     Mirror,
     /// They take turns.
     RoundRobin,
+}
+
+/// `album = "off" | "subfolder"`: what is an album.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Album {
+    /// Nothing.
+    Off,
+    /// The images of each folder that lies in the drop folder.
+    Subfolder,
 }
 
 /// `watch = "auto" | "native" | "poll"`

@@ -179,6 +179,7 @@ impl RecipeHost {
             forms: BTreeMap::new(),
             secrets: Vec::new(),
             stored: false,
+            makes: false,
         }
     }
 

@@ -22,7 +22,8 @@ impl Galleries for RecipeHost {
         Box::pin(async move {
             let Some(spec) = &self.recipe.gallery else { return Err(no_galleries(&self.name)) };
             let gallery = Gallery { name: fitting(spec, name), ..Gallery::default() };
-            let run = self.gallery_run(&gallery, &[], deadline);
+            let mut run = self.gallery_run(&gallery, &[], deadline);
+            run.makes = true;
             self.until(deadline, self.make(run, &spec.create, &spec.created, gallery)).await
         })
     }

@@ -67,6 +67,8 @@ pub(super) struct Run<'a> {
     pub(super) secrets: Vec<String>,
     /// The host has the whole file: whatever follows, the image may be there.
     pub(super) stored: bool,
+    /// What it makes must not be made twice: a request whose answer was lost is not sent again.
+    pub(super) makes: bool,
 }
 
 /// What a step has come to.
@@ -131,7 +133,7 @@ impl Run<'_> {
                 None => None,
             };
             match pause.filter(|pause| Instant::now() + *pause < self.deadline) {
-                Some(pause) if failure.worth_another_request() => {
+                Some(pause) if failure.worth_another_request() && !self.may_have_made(&failure) => {
                     // Once the host has the file, a lost answer is all that can be lost.
                     self.progress.enter(if self.stored { Phase::Response } else { Phase::Wait });
                     // A page that is not ready yet is no trouble.
@@ -153,6 +155,11 @@ impl Run<'_> {
                 _ => return Err(Stop::Failed(failure)),
             }
         }
+    }
+
+    /// Whether the host may have made what it was asked for, without anybody knowing.
+    fn may_have_made(&self, failure: &Failure) -> bool {
+        self.makes && failure.http_status.is_none() && failure.phase == Phase::Response
     }
 
     /// What `step` keeps of its answer, and the result if no step follows.
@@ -283,7 +290,14 @@ impl Run<'_> {
             Err(_) if answer.status >= 300 => Ok(answer),
             // The way may end at the image itself, and where it ends is what counts.
             Err(Trouble::TooLarge) if step.redirects && request.is_none() => Ok(answer),
-            Err(trouble) => Err(self.broken(&trouble, step.sends_file().then_some(plan), &answer)),
+            Err(trouble) => {
+                let mut failure = self.broken(&trouble, step.sends_file().then_some(plan), &answer);
+                let reached = !matches!(trouble, Trouble::Connect { .. });
+                if self.makes && reached && counted.sent() >= plan.len() {
+                    failure.phase = Phase::Response;
+                }
+                Err(failure)
+            }
         }
     }
 

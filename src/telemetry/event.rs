@@ -85,6 +85,12 @@ pub enum Event {
     ConfigReloaded,
     /// A configuration was read that cannot be used: the old one applies.
     ConfigRejected,
+    /// A gallery was made on a host.
+    AlbumOpened,
+    /// A gallery has all images of its album.
+    AlbumFinished,
+    /// A gallery may be on a host twice.
+    AlbumDoubtful,
 }
 
 /// What belongs to an event for ever.
@@ -101,7 +107,7 @@ pub struct Entry {
 }
 
 /// The table, in the order of [`Event`].
-pub const TABLE: [Entry; 36] = [
+pub const TABLE: [Entry; 39] = [
     entry(Event::AgentStarted, "agent-started", Level::INFO, "a65ead82d2384adeba4ce3baa4f28038"),
     entry(Event::AgentReady, "agent-ready", Level::INFO, "3c147f9155494add955e505d351b0e90"),
     entry(Event::AgentStopping, "agent-stopping", Level::INFO, "b1b23bb3b67142d8a0e3569b37c6b10e"),
@@ -138,6 +144,9 @@ pub const TABLE: [Entry; 36] = [
     entry(Event::AgentSteered, "agent-steered", Level::INFO, "c27a4e0b8e3f4b0fa6f6a1c5d9b3e7f4"),
     entry(Event::ConfigReloaded, "config-reloaded", Level::INFO, "e91d6b52f04c4c7f8d5d3a20b7c6f185"),
     entry(Event::ConfigRejected, "config-rejected", Level::ERROR, "7a58c3e1d2b64f9e9b0c4f6e8d1a2b36"),
+    entry(Event::AlbumOpened, "album-opened", Level::INFO, "2bdd653ceb8c485290b998460b2cfe32"),
+    entry(Event::AlbumFinished, "album-finished", Level::INFO, "2879d8d9406443bd98c2b45069beb44a"),
+    entry(Event::AlbumDoubtful, "album-doubtful", Level::WARN, "aff05b1b5e5a4dbe8507663169c1b9d6"),
 ];
 
 const fn entry(event: Event, name: &'static str, level: Level, message_id: &'static str) -> Entry {
@@ -254,7 +263,7 @@ mod tests {
         let names = |level| TABLE.iter().filter(|e| e.level == level).map(|e| e.name).collect::<Vec<_>>();
         assert_eq!(
             names(Level::WARN),
-            ["folder-absent", "watch-overflow", "queue-filling", "host-paused", "circuit-open"]
+            ["folder-absent", "watch-overflow", "queue-filling", "host-paused", "circuit-open", "album-doubtful"]
         );
         assert_eq!(
             names(Level::ERROR),

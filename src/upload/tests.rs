@@ -54,12 +54,20 @@ async fn run(script: Script) -> (Outcome, Duration) {
     fs::write(&path, b"some bytes").expect("writes");
     let began = Instant::now();
     let host = Scripted(script, Limits::default());
-    let outcome = attempt(&host, &job(path), IMAGE, None, Arc::default(), Duration::from_secs(180), false).await;
+    let outcome = attempt(&host, &job(path), IMAGE, None, none(), terms(180, false)).await;
     (outcome, began.elapsed())
 }
 
 fn links() -> Links {
     Links { url: "https://example.org/x".into(), ..Links::default() }
+}
+
+fn terms(seconds: u64, strip_metadata: bool) -> Terms {
+    Terms { progress: Arc::default(), limit: Duration::from_secs(seconds).into(), strip_metadata }
+}
+
+async fn none() -> Result<Option<Gallery>, Failure> {
+    Ok(None)
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +160,7 @@ async fn r12_a_file_that_changes_while_it_is_sent_gives_no_link() {
         }
     }
     let host = Meddler(path, Limits::default());
-    let outcome = attempt(&host, &job, IMAGE, None, Arc::default(), Duration::from_secs(180), false).await;
+    let outcome = attempt(&host, &job, IMAGE, None, none(), terms(180, false)).await;
     assert_eq!(outcome, Outcome::Changed { links: Some(links()) });
 }
 
@@ -164,14 +172,11 @@ async fn a_file_that_is_gone_or_another_is_told_apart() {
     let host = Scripted(|_| Box::pin(async { Ok(links()) }), Limits::default());
     let job = job(path.clone());
     fs::write(&path, b"replaced by something else").expect("writes");
-    let outcome = attempt(&host, &job, IMAGE, None, Arc::default(), Duration::from_secs(1), false).await;
+    let outcome = attempt(&host, &job, IMAGE, None, none(), terms(1, false)).await;
     assert_eq!(outcome, Outcome::Changed { links: None });
     fs::write(dir.path().join("y"), b"").expect("writes");
     let gone = Job { path: dir.path().join("gone.jpg"), ..job };
-    assert_eq!(
-        attempt(&host, &gone, IMAGE, None, Arc::default(), Duration::from_secs(1), false).await,
-        Outcome::Vanished
-    );
+    assert_eq!(attempt(&host, &gone, IMAGE, None, none(), terms(1, false)).await, Outcome::Vanished);
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,13 +200,12 @@ async fn without_metadata_means_another_hash_and_the_file_stays_as_it_is() {
     let kept = bytes::Bytes::from_static(bytes);
     for content in [None, Some(kept)] {
         let image = ImageFacts { hash: ContentHash(*blake3::hash(bytes).as_bytes()), ..IMAGE };
-        let sent =
-            attempt(&host, &job(path.clone()), image, content, Arc::default(), Duration::from_secs(9), true).await;
+        let sent = attempt(&host, &job(path.clone()), image, content, none(), terms(9, true)).await;
         assert_eq!(sent, Outcome::Uploaded(Links { stripped: true, ..links() }));
     }
     assert_eq!(fs::read(&path).expect("reads"), bytes);
     let broken = dir.path().join("broken.jpg");
     fs::write(&broken, b"\xFF\xD8 and so on").expect("writes");
-    let refused = attempt(&host, &job(broken), IMAGE, None, Arc::default(), Duration::from_secs(9), true).await;
+    let refused = attempt(&host, &job(broken), IMAGE, None, none(), terms(9, true)).await;
     assert!(matches!(refused, Outcome::Failed(failure) if failure.class == ErrorClass::File), "nothing is sent");
 }

@@ -52,6 +52,12 @@ impl Busy {
         lock(&self.0.paths).contains_key(path)
     }
 
+    /// Whether any path of which `is` holds is queued or in flight.
+    #[must_use]
+    pub fn any(&self, is: impl Fn(&Path) -> bool) -> bool {
+        lock(&self.0.paths).keys().any(|path| is(path))
+    }
+
     /// `path` is queued: do not look at it.
     pub fn insert(&self, path: PathBuf) {
         lock(&self.0.paths).entry(path).or_default();

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod albums;
 mod commands;
 mod crash;
 mod files;
