@@ -46,6 +46,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -156,7 +157,7 @@ pub enum AgentError {
 ///
 /// # Errors
 /// When the ledger cannot be read at the start, or a host is missing.
-pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Summary, AgentError> {
+pub async fn run(setup: Setup, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<Summary, AgentError> {
     let (notes, notes_in) = mpsc::channel(NOTES);
     let (results, results_in) = mpsc::channel(RESULTS);
     let config = Arc::clone(&setup.config);
@@ -207,10 +208,12 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()>) -> Result<Sum
     pool.rest_as_before(pauses);
     pool.flow_as_before(circuits, budgets);
     pool.hold_as_before();
-    pool.run(shutdown).await;
+    // As a task: the thread that waits for this future would have to be woken for each of its words. Dropping the handle
+    // ends it.
+    let pooling = shared.tracker.spawn(async move { pool.run(shutdown).await });
+    let _ = AbortOnDropHandle::new(pooling).await;
     // Every attempt has ended: nobody else sends results.
     shared.close_results();
-    drop(pool);
     let _ = recording.await;
     // Nothing is recorded any more: what is left is written, then the task ends.
     links_end.cancel();

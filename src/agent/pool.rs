@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt};
 use super::cancel;
-use super::shared::{FolderId, FolderSlot, Note, Rest, Shared, Task};
+use super::shared::{FolderId, FolderSlot, NOTES, Note, Rest, Shared, Task};
 use super::{intake, pulse, status, undo};
 use crate::clock::{WallTime, human};
 use crate::config::Dedupe;
@@ -144,8 +144,7 @@ impl Pool {
             tokio::select! {
                 () = &mut shutdown => break,
                 note = self.notes.recv() => match note {
-                    Some(Note::Freeze) => std::future::pending().await,
-                    Some(note) => self.note(note),
+                    Some(first) => self.all_notes(first).await,
                     None => break,
                 },
                 Some(request) = self.requests.recv() => self.answer(request),
@@ -159,6 +158,18 @@ impl Pool {
             }
         }
         self.stop().await;
+    }
+
+    /// Everything that was said by now: asking all sources anew for each word would cost more than the words.
+    async fn all_notes(&mut self, first: Note) {
+        let mut next = Some(first);
+        for _ in 0..NOTES {
+            match next.take().or_else(|| self.notes.try_recv().ok()) {
+                Some(Note::Freeze) => std::future::pending().await,
+                Some(note) => self.note(note),
+                None => return,
+            }
+        }
     }
 
     /// No new files, no new attempts; running ones get `drain`, then they are cut.

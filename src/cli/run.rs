@@ -152,7 +152,7 @@ async fn until_told_twice(setup: Setup, handle: Handle) -> Result<Summary, Stop>
         }
     };
     tokio::select! {
-        summary = agent::run(setup, told.cancelled()) => {
+        summary = agent::run(setup, told.clone().cancelled_owned()) => {
             summary.map_err(|error| Stop::said(Exit::Failed, error.to_string()))
         }
         () = signals => Err(Stop::said(Exit::Failed, "ended at once; what was under way is taken up at the next start")),
