@@ -73,9 +73,7 @@ fn values_are_taken_over() {
 
 #[test]
 fn what_comes_in_later_versions_is_refused_and_not_ignored() {
-    let folder = "[[folder]]\npath = '/d'\nhost = 'h'\n";
     let cases = [
-        (format!("{folder}verify = 'head'\n"), "folder[0].verify"),
         ("[host.h]\nkey = { keyring = 'x' }\n".to_owned(), "host.h.key"),
         ("[host.h]\nkey = { exec = ['pass'] }\n".to_owned(), "host.h.key"),
         ("[ledger]\nurl = 'postgres://db/x'\n".to_owned(), "ledger.url"),

@@ -132,6 +132,7 @@ impl HostConfig {
             max_parallel: None,
             rate: None,
             thumbnail: super::Thumbnail::Auto,
+            verify: super::Verify::Off,
             fix_extension: false,
             flow: HostFlow::default(),
             options: BTreeMap::new(),

@@ -114,7 +114,6 @@ fn read_one<'t>(
         let help = "remove `recursive = false`".to_owned();
         section.wrong("album", "means nothing where sub-folders are not watched", Some(help));
     }
-    section.later("verify", "false");
     let spans = ["path", "host", "done", "retry", "failed", "manifest"].map(|key| (key, section.span(key)));
     section.finish(problems);
     let hosts = hosts.into_iter().map(|(_, span)| span).collect();

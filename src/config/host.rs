@@ -14,7 +14,7 @@ use super::problem::{Problem, escaped, shown_path};
 use super::secret::{Setting, resolve};
 use super::section::{Section, Value};
 use super::value::rate;
-use super::{HostConfig, Rate, Thumbnail, flow};
+use super::{HostConfig, Rate, Thumbnail, Verify, flow};
 
 /// What stands before the path of a ShareX custom uploader.
 const SXCU: &str = "sxcu:";
@@ -89,6 +89,8 @@ fn read_one<'t>(
         ("local", Thumbnail::Local),
     ];
     set(&mut host.thumbnail, section.choice("thumbnail", &thumbnails));
+    let looks = [("off", Verify::Off), ("head", Verify::Head), ("get", Verify::Get)];
+    set(&mut host.verify, section.choice("verify", &looks));
     set(&mut host.fix_extension, section.flag("fix_extension"));
     host.flow = flow::read_host(&mut section);
     for (key, key_span, value) in section.rest() {

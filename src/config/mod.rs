@@ -293,6 +293,8 @@ pub struct HostConfig {
     pub rate: Option<Rate>,
     /// Whether thumbnails are made for it, and where they go.
     pub thumbnail: Thumbnail,
+    /// Whether its links are looked at before they count.
+    pub verify: Verify,
     /// The sent name's extension follows the content.
     pub fix_extension: bool,
     /// Its other limits, and what its failures mean.
@@ -315,6 +317,18 @@ pub enum Thumbnail {
     Upload,
     /// Kept and served by this machine.
     Local,
+}
+
+/// `verify = "off" | "head" | "get"`: how the link to an image is looked at before it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Not at all.
+    #[default]
+    Off,
+    /// Its answer is asked for without the image.
+    Head,
+    /// The image is fetched.
+    Get,
 }
 
 /// `rate = "2/s"` and `burst = 5`

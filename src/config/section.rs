@@ -29,8 +29,6 @@ pub(super) struct Section<'t> {
     /// Where its header stands.
     header: Range<usize>,
     known: Vec<&'static str>,
-    /// Keys of later versions: known, but not recommended.
-    later: Vec<&'static str>,
     /// Whether every other key is somebody else's business.
     open: bool,
     problems: Vec<Problem>,
@@ -39,7 +37,7 @@ pub(super) struct Section<'t> {
 impl<'t> Section<'t> {
     /// The table `name`, whose header stands at `header`; all defaults if there is none.
     pub(super) fn new(name: String, table: Option<&'t DeTable<'t>>, header: Range<usize>) -> Self {
-        Self { table, name, header, known: Vec::new(), later: Vec::new(), open: false, problems: Vec::new() }
+        Self { table, name, header, known: Vec::new(), open: false, problems: Vec::new() }
     }
 
     /// The table `key` of this one.
@@ -72,7 +70,7 @@ impl<'t> Section<'t> {
     /// The entries that nobody asked for.
     pub(super) fn rest(&mut self) -> Vec<(&'t str, Range<usize>, &'t Value<'t>)> {
         let mut entries = self.entries();
-        entries.retain(|(key, ..)| !self.known.contains(key) && !self.later.contains(key));
+        entries.retain(|(key, ..)| !self.known.contains(key));
         entries
     }
 
@@ -212,21 +210,6 @@ impl<'t> Section<'t> {
             }
         }
         Some(texts)
-    }
-
-    /// A key of a later version: accepted as long as it says `off`, the spelling of "without it".
-    pub(super) fn later(&mut self, key: &'static str, off: &str) {
-        self.later.push(key);
-        let Some(value) = self.find(key).map(Spanned::get_ref) else { return };
-        let is_off = match value {
-            DeValue::Array(array) => off == "[]" && array.is_empty(),
-            other => describe(other) == off,
-        };
-        if !is_off {
-            let help =
-                if off.is_empty() { "remove it".to_owned() } else { format!("remove it, or write {key} = {off}") };
-            self.wrong(key, NOT_YET, Some(help));
-        }
     }
 
     /// Hands over the problems, with one for each unknown key.

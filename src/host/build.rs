@@ -9,14 +9,15 @@ use url::Url;
 
 use super::dressed::{Dressed, Thumbs};
 use super::engine::RecipeHost;
-use super::options::{Options, nearest, resolve, sites};
+use super::options::{Options, is_loopback, nearest, resolve, sites};
 use super::recipe::{Listed, Protocol, Recipe, RecipeError, library};
 use super::redact::Redactor;
 use super::session::Sessions;
 use super::thumb::Thumbnailer;
+use super::verified::Verified;
 use super::{Host, http, local, store};
 use crate::clock::Clock;
-use crate::config::{Config, HostConfig, Problem, Thumbnail};
+use crate::config::{Config, HostConfig, Problem, Thumbnail, Verify};
 
 /// The recipe name of the embedded host.
 const LOCAL: &str = "local";
@@ -41,10 +42,12 @@ pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<Str
             build_recipe(config, host, &mut accounts, &thumbnailer)
         };
         match built {
-            Ok(built) => match dressed(host, built, local.as_ref(), &thumbnailer) {
-                Ok(built) => drop(hosts.insert(name.clone(), built)),
-                Err(found) => problems.push(found),
-            },
+            Ok(built) => {
+                match dressed(host, built, local.as_ref(), &thumbnailer).and_then(|it| verified(config, host, it)) {
+                    Ok(built) => drop(hosts.insert(name.clone(), built)),
+                    Err(found) => problems.push(found),
+                }
+            }
             Err(found) => problems.extend(found),
         }
     }
@@ -92,6 +95,22 @@ fn dressed(
     }
     let thumbs = thumbs.map(|thumbs| (thumbs, thumbnailer.clone()));
     Ok(Arc::new(Dressed { inner: built, thumbs, fix_extension: host.fix_extension }))
+}
+
+/// `built`, with its links looked at if the user wants that.
+fn verified(config: &Config, host: &HostConfig, built: Arc<dyn Host>) -> Result<Arc<dyn Host>, Problem> {
+    if host.verify == Verify::Off {
+        return Ok(built);
+    }
+    let base = host.base_url.as_deref().and_then(|base| Url::parse(base).ok());
+    let near = host.recipe == LOCAL || host.allow_http || base.as_ref().is_some_and(is_loopback);
+    let client = http::visitor(&config.pool, near).map_err(|error| Problem {
+        span: host.span.clone(),
+        key: format!("host.{}.verify", host.name),
+        message: format!("no HTTPS client could be set up: {}", error.without_url()),
+        help: Some("are the system's certificates installed (package ca-certificates)?".into()),
+    })?;
+    Ok(Arc::new(Verified { inner: built, how: host.verify, client, near }))
 }
 
 fn build_local(host: &HostConfig, site: Option<&local::Site>) -> Result<Arc<dyn Host>, Vec<Problem>> {

@@ -75,6 +75,10 @@ impl Host for Dressed {
         self.inner.max_parallel()
     }
 
+    fn tidy(&self) {
+        self.inner.tidy();
+    }
+
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
         Box::pin(self.run(upload))
     }

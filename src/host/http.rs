@@ -143,6 +143,23 @@ pub(super) fn client(base_url: &Url, pool: &Pool) -> Result<Client, reqwest::Err
     Ok(Client { wires: Arc::default(), other, connect_timeout: pool.connect_timeout })
 }
 
+/// A client for links that hosts gave, wherever they lead; `near`: to hosts on this machine, around any proxy.
+///
+/// # Errors
+/// When the system's certificates cannot be loaded.
+pub(super) fn visitor(pool: &Pool, near: bool) -> Result<reqwest::Client, reqwest::Error> {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let builder = reqwest::Client::builder()
+        .http1_only()
+        .user_agent(AGENT)
+        .connect_timeout(pool.connect_timeout)
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .pool_max_idle_per_host(0);
+    if near { builder.no_proxy() } else { builder }.build()
+}
+
 /// What arrived of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Received {

@@ -33,6 +33,7 @@ mod strip;
 pub mod sxcu;
 pub mod thumb;
 mod verdict;
+mod verified;
 pub mod webhook;
 mod wire;
 

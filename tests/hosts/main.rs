@@ -16,6 +16,7 @@ mod site;
 mod stores;
 mod sxcu;
 mod turbo;
+mod verified;
 mod vipr;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use pixchute::backoff::Backoff;
 use pixchute::config::{
     Config, Cooldown, FlowConfig, HostConfig, HostFlow, Listen, Log, LogFormat, Pool, Problem, Retry, Setting,
-    Thumbnail,
+    Thumbnail, Verify,
 };
 use pixchute::host::{self, Host, Progress, Source, Upload, wire_name};
 use pixchute::job::{ContentHash, Failure, ImageFacts, ImageKind, JobId, Links};
@@ -82,6 +83,7 @@ fn host_config(recipe: &str, base_url: Option<String>, options: &[(&str, &str)])
         max_parallel: None,
         rate: None,
         thumbnail: Thumbnail::Auto,
+        verify: Verify::Off,
         fix_extension: false,
         flow: HostFlow::default(),
         options: options.iter().enumerate().map(setting).collect::<BTreeMap<_, _>>(),
