@@ -73,8 +73,8 @@ start_seaweedfs() {
   {"name": "reader", "credentials": [{"accessKey": "AKREADER", "secretKey": "SKREADER"}], "actions": ["Read", "List"]},
   {"name": "anonymous", "actions": ["Read:pics"]}]}
 JSON
-    # Its parts find each other by a second port, 10,000 above the first.
-    port=$((20000 + RANDOM % 20000))
+    # Its parts find each other by a second port, 10,000 above the first: both below those that connections get.
+    port=$((12000 + RANDOM % 8000))
     launch seaweedfs "$DIR/venv/bin/weed" -logtostderr=true server -dir="$data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
         -master.port="$port" -volume.port=$((port + 1)) -filer -filer.port=$((port + 2)) -volume.max=20 \
         -master.volumeSizeLimitMB=64 -master.telemetry=false -s3 -s3.port="$s3" -s3.autoCreateBucket=false \
