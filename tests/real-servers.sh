@@ -77,7 +77,7 @@ JSON
     port=$((12000 + RANDOM % 8000))
     launch seaweedfs "$DIR/venv/bin/weed" -logtostderr=true server -dir="$data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
         -master.port="$port" -volume.port=$((port + 1)) -filer -filer.port=$((port + 2)) -volume.max=20 \
-        -master.volumeSizeLimitMB=64 -master.telemetry=false -s3 -s3.port="$s3" -s3.autoCreateBucket=false \
+        -master.volumeSizeLimitMB=64 -master.telemetry=false -s3 -s3.port="$s3" -s3.port.iceberg=0 -s3.port.lance=0 -s3.autoCreateBucket=false \
         -s3.config="$data/s3.json"
     answers "http://127.0.0.1:$s3/" || return 1
     # It answers before it can write.
@@ -163,8 +163,10 @@ stop() {
     local file
     for file in "$DIR"/*.pid; do
         [[ -f $file ]] || continue
-        # The group: some of them have children.
+        # The group: some of them have children. Whoever takes more than five seconds to say goodbye gets none.
         kill -- "-$(cat "$file")" 2>/dev/null || true
+        for _ in $(seq 50); do kill -0 -- "-$(cat "$file")" 2>/dev/null || break; sleep 0.1; done
+        kill -KILL -- "-$(cat "$file")" 2>/dev/null || true
         rm -f "$file"
     done
 }
