@@ -42,6 +42,14 @@ impl WallTime {
     }
 }
 
+impl From<std::time::SystemTime> for WallTime {
+    /// A time that somebody else has told.
+    fn from(time: std::time::SystemTime) -> Self {
+        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Timestamp::from_millisecond(self.0) {
@@ -90,10 +98,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn now(&self) -> WallTime {
         match self {
-            Self::System => {
-                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                WallTime(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-            }
+            Self::System => std::time::SystemTime::now().into(),
             Self::Virtual { start, epoch } => start.after(epoch.elapsed()),
         }
     }

@@ -4,6 +4,7 @@
 //! * [`window`]: how many attempts may run at once, by feedback.
 //! * [`budget`]: how many may begin in a stretch of time, as the user allows.
 //! * [`circuit`]: whether the host is worth asking at all.
+//! * [`uplink`]: whether one more body would get through in time.
 //! * [`scale`]: how many workers there are for all hosts together.
 //!
 //! A host that comes back, from a rest or from an open circuit, is not met by the whole pool: its window starts at one.
@@ -11,17 +12,20 @@
 pub mod budget;
 pub mod circuit;
 pub mod scale;
+pub mod uplink;
 pub mod window;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::{FlowConfig, HostFlow, Quota, Rate};
+pub use crate::config::Quota;
+use crate::config::{FlowConfig, HostFlow, Pool, Rate};
 use crate::job::JobId;
 pub use budget::{Budget, Spent};
 pub use circuit::{Cause, Circuit, Rules, Step, Trouble};
 pub use scale::Scale;
+pub use uplink::{PIECE, Uplink};
 pub use window::{START_WINDOW, Sample, Window};
 
 /// An attempt is never called late before it was idle for so long, however fast the host usually is: an answer may take
@@ -40,19 +44,29 @@ pub struct Limits {
     pub quota: Option<Quota>,
     /// When its circuit opens.
     pub rules: Rules,
+    /// How long one request, or one attempt if that is less, may take.
+    pub time: Duration,
 }
 
 impl Limits {
     /// What the configuration says about a host.
     #[must_use]
-    pub fn new(flow: &FlowConfig, rate: Option<Rate>, host: Option<&HostFlow>) -> Self {
-        Self { rate, quota: host.and_then(|host| host.quota), rules: Rules::new(flow, host) }
+    pub fn new(flow: &FlowConfig, pool: &Pool, rate: Option<Rate>, host: Option<&HostFlow>) -> Self {
+        Self {
+            rate,
+            quota: host.and_then(|host| host.quota),
+            rules: Rules::new(flow, host),
+            time: {
+                let request = host.and_then(|host| host.request_timeout).unwrap_or(pool.request_timeout);
+                request.min(host.and_then(|host| host.file_timeout).unwrap_or(pool.file_timeout))
+            },
+        }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::new(&FlowConfig::default(), None, None)
+        Self::new(&FlowConfig::default(), &Pool::default(), None, None)
     }
 }
 
@@ -72,6 +86,7 @@ pub struct Flow {
     window: Window,
     budget: Budget,
     circuit: Circuit,
+    uplink: Uplink,
     resting_until: Option<Instant>,
     /// Moving average of how long a successful attempt takes; `None` until the first success.
     usual: Option<Duration>,
@@ -85,6 +100,7 @@ impl Flow {
             window: Window::new(ceiling),
             budget: Budget::new(limits.rate, limits.quota),
             circuit: Circuit::new(limits.rules),
+            uplink: Uplink::new(limits.time),
             resting_until: None,
             usual: None,
         }
@@ -95,6 +111,18 @@ impl Flow {
         self.window.limit(other.window.ceiling());
         self.budget.limit_like(&other.budget);
         self.circuit.limit_like(&other.circuit);
+        self.uplink.limit_like(&other.uplink);
+    }
+
+    /// The line to it.
+    #[must_use]
+    pub fn uplink(&self) -> &Uplink {
+        &self.uplink
+    }
+
+    /// The line to it, to tell what has moved.
+    pub fn uplink_mut(&mut self) -> &mut Uplink {
+        &mut self.uplink
     }
 
     /// How many attempts may run at once now.

@@ -22,14 +22,15 @@
 //! | module | owns, and must not | may use |
 //! |---|---|---|
 //! | [`job`] | what a job is: id, fingerprint, stages, outcome, failure; which stage follows which event: one total function, used live and on recovery. No I/O | `clock` |
+//! | [`panics`] | which panics end the process | – |
 //! | [`clock`] | the only place that asks the machine what time it is | – |
 //! | [`backoff`] | how long to wait: pure, the jitter is passed in | – |
-//! | [`config`] | TOML to checked types; every message about a mistake; where secrets come from. Starts nothing | `backoff` `job` |
+//! | [`config`] | TOML to checked types; every message about a mistake; where secrets come from, and the programs that give some. Starts nothing else | `backoff` `job` |
 //! | [`watch`] | the only user of `notify`; scans, polling, drop folders that come and go; asks `settle` and `inspect` until a file is complete. Writes nothing, decides nothing about jobs | `clock` `config` `inspect` `job` `settle` |
 //! | [`settle`] | when a file is complete: sightings, looks and the time in, verdicts out. Pure | `clock` `job` |
 //! | [`inspect`] | type by content, dimensions, end marker, hash: from one open descriptor. Decodes no pixel | `clock` `job` `settle` |
-//! | [`ledger`] | what is remembered over restarts; the only SQL; one writer thread that commits in groups. Decides nothing | `clock` `job` |
-//! | [`flow`] | how much one host may be given: window, rate and quota, rests, circuit; and how many workers there are. Pure | `backoff` `config` `job` |
+//! | [`ledger`] | what is remembered over restarts; the only SQL; one writer thread that commits in groups. Decides nothing | `clock` `job` `panics` |
+//! | [`flow`] | how much one host may be given: window, rate and quota, rests, circuit, what its line carries; and how many workers there are. Pure | `backoff` `config` `job` |
 //! | [`schedule`] | who is sent next, and when: inputs in, commands out. Pure | `flow` `job` |
 //! | [`host`] | recipes, their one engine, the `local` host; the only user of `reqwest`; an answer becomes links or a failure. Retries requests, never whole files; knows no drop folder | `clock` `config` `job` `shelf` |
 //! | [`upload`] | one attempt, told top to bottom, under its hard deadline | `clock` `host` `job` |
@@ -37,9 +38,11 @@
 //! | [`render`] | texts with links in them: formats, templates, escaping, link files. Reads manifests, asks nobody | `clock` `config` `job` `record` `shelf` |
 //! | [`shelf`] | the only code that creates, moves, links or removes a user's file. Never overwrites one | `job` |
 //! | [`telemetry`] | the table of events, and where the log goes | `clock` `config` `job` |
+//! | [`service`] | what a service manager needs: units, plists, which of them the user has changed. Runs no command | `config` `shelf` |
 //! | [`control`] | the socket of the commands, the gallery, the model of the status. Changes nothing itself: it asks the agent | `clock` `host` `job` `ledger` `record` `telemetry` |
-//! | [`agent`] | wiring: channels, tasks, the order of start and shutdown; the only place that spawns tasks; what follows from an outcome | `backoff` `clock` `config` `control` `flow` `host` `inspect` `job` `ledger` `record` `render` `schedule` `shelf` `telemetry` `upload` `watch` |
-//! | [`cli`] | arguments, exit codes, what is printed: a file per command. No logic of its own | `agent` `clock` `config` `control` `host` `inspect` `job` `ledger` `record` `render` `telemetry` |
+//! | [`agent`] | wiring: channels, tasks, the order of start and shutdown; the only place that spawns tasks; what follows from an outcome | `backoff` `clock` `config` `control` `flow` `host` `inspect` `job` `ledger` `panics` `record` `render` `schedule` `shelf` `telemetry` `upload` `watch` |
+//! | [`doctor`] | whether this machine is fit for the agent: questions that change nothing, each with its deadline and remedy | `clock` `config` `control` `host` `job` `ledger` `shelf` `watch` |
+//! | [`cli`] | arguments, exit codes, what is printed: a file per command. No logic of its own | `agent` `clock` `config` `control` `doctor` `host` `inspect` `job` `ledger` `panics` `record` `render` `service` `telemetry` |
 //!
 //! Three arrows are not obvious. `inspect` speaks the words of `settle` (what a look has seen), so that `settle` stays pure.
 //! `record` and `host` use `shelf` for its way of writing a file whole or not at all. `record` needs a folder's `config` to
@@ -55,7 +58,8 @@
 //! | `axum` | `control/` |
 //! | `tokio::spawn` `task::spawn(` `tracker.spawn` `TaskTracker` `JoinSet` | `agent/` |
 //! | `sd_notify` | `agent/` |
-//! | `fs::rename` `renameat` `hard_link` `linkat` `remove_file` `remove_dir` `unlink` | `shelf.rs`; `ledger/sqlite/files.rs` for a damaged ledger and `control/server.rs` for the socket: no user's files |
+//! | `fs::rename` `renameat` `hard_link` `linkat` `remove_file` `remove_dir` `unlink` | `shelf.rs` and `shelf/probe.rs`; `ledger/sqlite/files.rs` for a damaged ledger and `control/server.rs` for the socket: no user's files |
+//! | `fs::symlink(` | `shelf/link.rs` |
 //! | `SystemTime::now` `Timestamp::now` `Zoned::now` | `clock.rs` |
 //! | `std::time::Instant` `unbounded` | – |
 //!
@@ -115,6 +119,7 @@ pub mod job;
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod panics;
 
 pub mod watch;
 
@@ -138,6 +143,9 @@ pub mod shelf;
 
 pub mod agent;
 pub mod control;
+pub mod service;
 pub mod telemetry;
+
+pub mod doctor;
 
 pub mod cli;

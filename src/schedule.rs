@@ -10,6 +10,9 @@
 //! host has at most its window plus [`Scheduler::late_limit`] attempts in flight, all hosts together at most
 //! `workers + `[`LOUNGE`]. Once a host has that many late ones, the next that hang keep their places in its window.
 //!
+//! **No more than the line carries.** A body begins only if it and those under way can be expected to be through in time
+//! ([`crate::flow::uplink`]).
+//!
 //! **Who is unknown waits.** A host that has not answered yet gets one probe at a time while others have work. So silent
 //! hosts cost the others a worker each for [`PATIENCE`], and hardly more.
 //!
@@ -25,8 +28,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::flow::{Cause, Changes, Flow, Sample, Scale, Spent, Step, Trouble};
+use crate::flow::{Cause, Changes, Flow, PIECE, Quota, Sample, Scale, Spent, Trouble};
 use crate::job::{ContentHash, JobId};
+pub use message::{Choice, Command, End, HostId, Input, Ready};
+
+mod dispatch;
+mod looks;
+mod message;
 
 /// How long an attempt may stand still before its worker is given to another host's job. Longer than a host nearby
 /// takes to answer, short enough that even several silent hosts cost the others only a few per cent of the first second.
@@ -41,152 +49,6 @@ pub const RESUME_SPREAD: Duration = Duration::from_secs(3);
 
 /// By how many jobs a host may be behind when jobs are spread evenly: one that comes back is not met by all it has missed.
 pub const MOST_BEHIND: u64 = 4;
-
-/// Which host: an index into the hosts that the scheduler was made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostId(pub usize);
-
-/// Which of its hosts a job goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// The first one that does not turn everything away at the moment; the others stand in for it.
-    First,
-    /// Of those that can take it now, the one that was given the fewest of this group.
-    Even {
-        /// Whose jobs are spread: those of one drop folder.
-        group: usize,
-    },
-}
-
-/// A job that may be started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready {
-    /// The job.
-    pub job: JobId,
-    /// Where it may go, in order; at least one host.
-    pub hosts: Arc<[HostId]>,
-    /// Which of them it goes to.
-    pub choice: Choice,
-    /// Its content, if twins of it shall wait for it.
-    pub content: Option<ContentHash>,
-    /// The size of its file.
-    pub bytes: u64,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A job came into the queue.
-    Ready(Ready),
-    /// An attempt is over: its worker is free.
-    Ended {
-        /// The job.
-        job: JobId,
-        /// How it went, as far as the flow cares.
-        end: End,
-    },
-    /// A request of an attempt failed; the attempt goes on.
-    Trouble {
-        /// The job.
-        job: JobId,
-        /// What the failure says about the host.
-        trouble: Trouble,
-    },
-    /// The outcome of a job is on record: its twins may go on.
-    Recorded(JobId),
-    /// An attempt has not moved a byte for so long.
-    Idle {
-        /// The job.
-        job: JobId,
-        /// How long.
-        idle: Duration,
-    },
-    /// A host rests until then.
-    Rest {
-        /// Which.
-        host: HostId,
-        /// Until when.
-        until: Instant,
-    },
-    /// A host may be used again.
-    Wake(HostId),
-    /// Nothing new is started for this host until it is let go: the user says so.
-    Hold {
-        /// Which.
-        host: HostId,
-        /// Held, or let go.
-        held: bool,
-    },
-    /// A job leaves the queue without an attempt.
-    Withdraw(JobId),
-    /// The machine was asleep until now.
-    Resumed,
-    /// Results can (not) be recorded: nothing is started while they cannot.
-    Blocked(bool),
-    /// Start nothing any more.
-    Stop,
-    /// Time has passed.
-    Tick,
-}
-
-/// How an attempt went, as far as the flow cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The host took the file.
-    Succeeded,
-    /// The host failed.
-    Failed(Trouble),
-    /// The host has said something sensible that is not yes.
-    Answered,
-    /// Nothing can be said about the host.
-    Other,
-}
-
-/// What shall be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Command {
-    /// Begin an attempt of this job.
-    Start {
-        /// The job.
-        job: JobId,
-        /// The one of its hosts that it goes to.
-        host: HostId,
-        /// The slot it gets, 1..=workers.
-        worker: usize,
-        /// It is to show whether the host is well again: one request, no second try.
-        probe: bool,
-    },
-    /// The queue has reached `queue_warn`.
-    QueueFilling {
-        /// Jobs in the queue.
-        depth: usize,
-    },
-    /// The queue has fallen to half of `queue_warn`.
-    QueueDrained {
-        /// Jobs in the queue.
-        depth: usize,
-    },
-    /// A window opened or closed.
-    WindowChanged {
-        /// Whose.
-        host: HostId,
-        /// How many attempts may run at once now.
-        window: usize,
-    },
-    /// A circuit took a step.
-    Circuit {
-        /// Whose.
-        host: HostId,
-        /// Which.
-        step: Step,
-    },
-    /// The pool has more or fewer workers.
-    Workers {
-        /// How many there are now.
-        workers: usize,
-    },
-}
 
 /// What an attempt in flight holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +67,24 @@ struct Attempt {
     standing: Standing,
     began: Instant,
     bytes: u64,
+    /// How many of them have still to go.
+    left: u64,
+    /// Nothing moves: they do not count as under way.
+    still: bool,
+}
+
+impl Attempt {
+    /// Bytes that are on their way.
+    fn under_way(&self) -> u64 {
+        if self.still { 0 } else { self.left }
+    }
+
+    /// How many the line has carried since the last look, when only `left` are left: what the system took at once is not
+    /// among them.
+    fn carried(&self, left: u64) -> u64 {
+        let in_all = |left: u64| self.bytes.saturating_sub(left).saturating_sub(PIECE);
+        in_all(left).saturating_sub(in_all(self.left))
+    }
 }
 
 #[derive(Debug)]
@@ -217,9 +97,15 @@ struct Lane {
     /// Attempts that are active or parked.
     in_window: usize,
     late: usize,
+    /// Bytes of all attempts that are on their way.
+    under_way: u64,
 }
 
 impl Lane {
+    fn new(flow: Flow) -> Self {
+        Self { flow, held: false, ready: VecDeque::new(), in_window: 0, late: 0, under_way: 0 }
+    }
+
     /// It has something to start, as soon as it may.
     fn waits(&self) -> bool {
         !self.held && !self.ready.is_empty()
@@ -247,6 +133,8 @@ pub struct LaneView {
     pub circuit_until: Option<Instant>,
     /// Until when its quota is used up.
     pub exhausted_until: Option<Instant>,
+    /// Its quota, and how many uploads of it are left.
+    pub quota: Option<(Quota, u32)>,
     /// It has answered well since the start or its last rest.
     pub proven: bool,
 }
@@ -280,10 +168,7 @@ impl Scheduler {
     /// A pool of so many workers for these hosts, of which there must be at least one.
     #[must_use]
     pub fn new(scale: Scale, queue_warn: usize, flows: Vec<Flow>) -> Self {
-        let lanes = flows
-            .into_iter()
-            .map(|flow| Lane { flow, held: false, ready: VecDeque::new(), in_window: 0, late: 0 })
-            .collect();
+        let lanes = flows.into_iter().map(Lane::new).collect();
         Self {
             free: (1..=scale.workers()).collect(),
             scale,
@@ -340,7 +225,7 @@ impl Scheduler {
 
     /// One more host.
     pub fn add_host(&mut self, flow: Flow) -> HostId {
-        self.lanes.push(Lane { flow, held: false, ready: VecDeque::new(), in_window: 0, late: 0 });
+        self.lanes.push(Lane::new(flow));
         HostId(self.lanes.len() - 1)
     }
 
@@ -383,7 +268,10 @@ impl Scheduler {
                     }
                 }
             }
-            Input::Idle { job, idle } => self.idle(now, job, idle),
+            Input::Seen { job, idle, left } => {
+                self.moved(now, job, idle, left);
+                self.idle(now, job, idle);
+            }
             Input::Trouble { job, trouble } => self.trouble(now, job, trouble, &mut commands),
             Input::Rest { host, until } => self.lane(host).flow.rest(now, until),
             Input::Wake(host) => {
@@ -440,9 +328,9 @@ impl Scheduler {
         opens.chain(circuits).chain(self.scale.next_look()).filter(|at| *at > now).min()
     }
 
-    /// Whether it matters that attempts stand still: somebody waits for what they hold.
+    /// Whether it matters how attempts get on: somebody waits for what they hold.
     #[must_use]
-    pub fn wants_idle_reports(&self) -> bool {
+    pub fn wants_looks(&self) -> bool {
         !self.attempts.is_empty() && self.depth() > 0
     }
 
@@ -494,6 +382,7 @@ impl Scheduler {
             circuit: lane.flow.circuit().cause(),
             circuit_until: lane.flow.circuit().open_until(),
             exhausted_until: lane.flow.budget().exhausted_until(now),
+            quota: lane.flow.budget().left(now),
             proven: lane.flow.is_proven(),
         }
     }
@@ -531,10 +420,12 @@ impl Scheduler {
             Standing::Late => self.lane(host).late -= 1,
         }
         let jitter = self.jitter();
+        self.lane(host).under_way -= attempt.under_way();
         let flow = &mut self.lane(host).flow;
         let changes = match end {
             End::Succeeded => {
                 let took = now.saturating_duration_since(began);
+                flow.uplink_mut().through(now, attempt.carried(0));
                 flow.succeed(now, &Sample { began, took, bytes: attempt.bytes, full })
             }
             End::Failed(trouble) => flow.fail(now, job, began, trouble, jitter),
@@ -551,126 +442,6 @@ impl Scheduler {
         let jitter = self.jitter();
         let changes = self.lane(attempt.host).flow.fail(now, job, attempt.began, trouble, jitter);
         tell(attempt.host, changes, commands);
-    }
-
-    /// Takes from an attempt that stands still what somebody else can use.
-    fn idle(&mut self, now: Instant, job: JobId, idle: Duration) {
-        let Some(attempt) = self.attempts.get(&job).copied() else { return };
-        let lane = &self.lanes[attempt.host.0];
-        let without_worker = self.attempts.len() - self.busy();
-        let lounge_free = without_worker < LOUNGE;
-        // One short of the limit: a host whose late attempts reach it gets nothing new, and one more in the window does less
-        // harm than that.
-        let may_be_late = lane.late + 1 < self.late_limit();
-        let is_late = idle >= lane.flow.late_after() && !lane.ready.is_empty() && may_be_late;
-        let standing = match attempt.standing {
-            Standing::Parked if is_late => Standing::Late,
-            Standing::Active { .. } if is_late && lounge_free => Standing::Late,
-            Standing::Active { .. } if idle >= PATIENCE && lounge_free && self.free.is_empty() => {
-                if self.pick(now).is_none() {
-                    return;
-                }
-                Standing::Parked
-            }
-            _ => return,
-        };
-        if let Standing::Active { worker } = attempt.standing {
-            self.release(worker);
-        }
-        if standing == Standing::Late {
-            let lane = self.lane(attempt.host);
-            lane.in_window -= 1;
-            lane.late += 1;
-        }
-        self.attempts.insert(job, Attempt { standing, ..attempt });
-    }
-
-    /// Whether `host` could be given one more job now.
-    fn has_room(&self, now: Instant, host: HostId) -> bool {
-        let lane = &self.lanes[host.0];
-        // A host that has not answered yet gets one probe while others have work, so that what is silent cannot take the
-        // pool.
-        let alone = lane.ready.len() == self.waiting;
-        let may = alone || lane.flow.is_proven() || lane.in_window == 0;
-        let window = lane.in_window < lane.flow.window();
-        !lane.held && may && window && lane.flow.admits() && lane.flow.open_at(now) <= now
-    }
-
-    /// Whether it is `host` that `ready` goes to, if it starts now. `host` has room.
-    fn chooses(&self, now: Instant, ready: &Ready, host: HostId) -> bool {
-        if ready.hosts.len() == 1 {
-            return true;
-        }
-        let best = match ready.choice {
-            Choice::First => ready.hosts.iter().copied().find(|host| !self.turns_away(now, *host)),
-            Choice::Even { group } => {
-                let able = ready.hosts.iter().copied().filter(|host| self.has_room(now, *host));
-                able.min_by_key(|host| self.given.get(&(group, *host)).copied().unwrap_or(0))
-            }
-        };
-        best == Some(host)
-    }
-
-    /// A twin is in flight, or its links are not on record yet.
-    fn has_twin(&self, ready: &Ready) -> bool {
-        let Some(content) = ready.content else { return false };
-        let taken = |host: &HostId| self.taken.get(&(*host, content)).is_some_and(|job| *job != ready.job);
-        ready.hosts.iter().any(taken)
-    }
-
-    /// Whose turn it is, among the hosts that have something to start, and the job: its position in that host's line.
-    fn pick(&self, now: Instant) -> Option<(HostId, usize)> {
-        let hosts = self.lanes.len();
-        (0..hosts).map(|step| HostId((self.turn + step) % hosts)).filter(|host| self.has_room(now, *host)).find_map(
-            |host| {
-                let startable = |ready: &Ready| !self.has_twin(ready) && self.chooses(now, ready, host);
-                self.lanes[host.0].ready.iter().position(startable).map(|position| (host, position))
-            },
-        )
-    }
-
-    fn dispatch(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        while !self.blocked && !self.stopping {
-            let Some(worker) = self.free.first().copied() else { return };
-            let Some((host, position)) = self.pick(now) else { return };
-            let lane = self.lane(host);
-            let Some(ready) = lane.ready.remove(position) else { return };
-            let probe = lane.flow.begin(now, ready.job);
-            lane.in_window += 1;
-            self.turn = (host.0 + 1) % self.lanes.len();
-            self.free.remove(&worker);
-            self.busy += 1;
-            self.leave_queue(&ready, host);
-            let standing = Standing::Active { worker };
-            self.attempts.insert(ready.job, Attempt { host, standing, began: now, bytes: ready.bytes });
-            commands.push(Command::Start { job: ready.job, host, worker, probe });
-        }
-    }
-
-    /// `ready` goes to `host`: it leaves the other lines, and its twins wait.
-    fn leave_queue(&mut self, ready: &Ready, host: HostId) {
-        self.waiting -= 1;
-        for other in ready.hosts.iter().filter(|other| **other != host) {
-            self.lane(*other).ready.retain(|waiting| waiting.job != ready.job);
-        }
-        if let Choice::Even { group } = ready.choice
-            && ready.hosts.len() > 1
-        {
-            let given = self.given.entry((group, host)).or_default();
-            *given += 1;
-            let least = given.saturating_sub(MOST_BEHIND);
-            for other in ready.hosts.iter() {
-                let given = self.given.entry((group, *other)).or_default();
-                *given = least.max(*given);
-            }
-        }
-        // A job that comes a second time, for its next host, holds its content already.
-        if let Some(content) = ready.content
-            && !self.contents.contains_key(&ready.job)
-        {
-            self.taken.extend(ready.hosts.iter().map(|host| ((*host, content), ready.job)));
-            self.contents.insert(ready.job, (Arc::clone(&ready.hosts), content));
-        }
     }
 
     fn watch_depth(&mut self, commands: &mut Vec<Command>) {
@@ -693,5 +464,7 @@ fn tell(host: HostId, changes: Changes, commands: &mut Vec<Command>) {
 
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod slow_line;
 #[cfg(test)]
 mod tests;

@@ -136,6 +136,8 @@ pub struct Settling {
     pub since: Instant,
     /// When a look found it changed last.
     pub changed: Instant,
+    /// The last look found that it cannot be read.
+    pub unreadable: bool,
 }
 
 /// The files of one drop folder that are not settled yet.
@@ -157,6 +159,7 @@ struct Tracked {
     next: Instant,
     pause: Duration,
     last: Option<Fingerprint>,
+    unreadable: bool,
     /// Closed or moved in after the last change that we know of.
     closed: bool,
     /// The `Closed` sign came after the last look: it covers the change that the next look finds.
@@ -171,6 +174,7 @@ impl Tracked {
             next: now,
             pause: FIRST_PAUSE,
             last: None,
+            unreadable: false,
             closed: false,
             closed_since_look: false,
         }
@@ -262,6 +266,7 @@ impl Settle {
     /// A look at `path` showed `seen`; it is `now`, and `wall` by the wall clock.
     pub fn looked(&mut self, now: Instant, wall: WallTime, path: &Path, seen: Seen) -> Verdict {
         let mut tracked = self.take(path).unwrap_or_else(|| Tracked::new(now));
+        tracked.unreadable = seen == Seen::Unreadable;
         let (wait, longest, idle) = match seen {
             Seen::Gone => return Verdict::Gone,
             Seen::Unreadable => (Duration::MAX, self.quiet.max(LONGEST_PAUSE), true),
@@ -324,6 +329,7 @@ impl Settle {
                 path: path.to_path_buf(),
                 since: tracked.since,
                 changed: tracked.changed,
+                unreadable: tracked.unreadable,
             })
             .collect()
     }

@@ -40,6 +40,8 @@ use rustix::fs::{Access, CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::job::{ContentHash, Fingerprint};
+pub use link::{is_beyond_link, metadata, move_link, real};
+pub use probe::{probe, probe_name};
 
 /// The longest file name of the file systems in use, in bytes.
 const NAME_MAX: usize = 255;
@@ -89,12 +91,24 @@ pub enum ShelfError {
 }
 
 impl ShelfError {
-    /// Whether the disk is full or read-only: worth waiting for, and no fault of this file.
+    /// Whether the disk is full, or what the user may have of it: worth waiting for, and no fault of this file.
     #[must_use]
-    pub fn is_blocked_disk(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-        matches!(self, Self::System { source, .. }
-            if matches!(source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem))
+    pub fn is_full_disk(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::System { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
+impl ShelfError {
+    /// Whether the same may succeed a moment later without anybody's doing.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, Unsupported};
+        match self {
+            Self::Vanished { .. } | Self::Taken { .. } | Self::Refused { .. } => false,
+            Self::Changed { .. } => true,
+            Self::System { source, .. } => !matches!(source.kind(), PermissionDenied | Unsupported),
+        }
     }
 }
 
@@ -326,6 +340,20 @@ fn hidden(path: &Path) -> PathBuf {
     path.with_file_name(format!(".pixchute-{}.part", short_hash(path.file_name().unwrap_or_default())))
 }
 
+/// Removes what a crash has left of a file that was being made as `path`.
+///
+/// # Errors
+/// What the system says.
+pub fn remove_begun(path: &Path) -> Result<(), ShelfError> {
+    remove(&hidden(path))
+}
+
+/// Leaves what a crash leaves of a file that was being made as `path`.
+#[cfg(test)]
+pub(crate) fn begin(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    std::fs::write(hidden(path), bytes)
+}
+
 /// Writes `bytes` under a hidden name beside `path` and renames it over `path`: a reader sees the old content or the new
 /// one. With `sync` it survives a power cut. Only for files of ours: what lies there is replaced.
 ///
@@ -425,6 +453,14 @@ pub fn create_dirs(dir: &Path) -> Result<(), ShelfError> {
     std::fs::create_dir_all(dir).map_err(system("create the folder", dir))
 }
 
+/// Whether files can be made in `dir`, or it can be made, as far as permissions and mounts tell. A yes may be wrong.
+#[must_use]
+pub fn may_write(dir: &Path) -> bool {
+    let ask = |dir: &Path| rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK);
+    let answer = dir.ancestors().map(ask).find(|answer| *answer != Err(Errno::NOENT));
+    !matches!(answer, Some(Err(Errno::ACCESS | Errno::ROFS)))
+}
+
 fn refuse_detours(path: &Path) -> Result<(), ShelfError> {
     if path.components().any(|component| component == Component::ParentDir) {
         return Err(ShelfError::Refused { path: path.to_owned(), reason: "a path with `..` may lead anywhere" });
@@ -446,5 +482,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
+mod link;
+mod probe;
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,9 @@ pub struct Terms {
 pub const STRIP_ADVICE: &str = "nothing of it was sent, because `strip_metadata` is set for this folder: save it as JPEG, PNG or \
      WebP, or use a folder without that setting";
 
+/// How long a file that was touched may take to be read again: what takes longer counts as changed.
+const READ_AGAIN: Duration = Duration::from_secs(10);
+
 /// Sends `job`'s file to `host` once. Ends when the time that the terms allow is over, counted from now. `content` is what
 /// inspection read, if it was kept; then the caller sees to it that the file is still the same afterwards. `gallery` is
 /// awaited first: the one that the image belongs to.
@@ -58,6 +61,7 @@ pub async fn attempt(
         },
     };
     let opened = Arc::new(opened);
+    let image_on_disk = image;
     let (source, image) = match strip_metadata {
         false => (Arc::clone(&opened), image),
         true => match timeout_at(deadline, clean(Arc::clone(&opened), image)).await {
@@ -83,7 +87,7 @@ pub async fn attempt(
     };
     // A file that was written to while it was sent is half old and half new on the host, whatever the host answered; and
     // a file that became shorter made the attempt fail for no fault of the host.
-    let changed = opened.fingerprint().map_or(true, |now| now.is_some_and(|now| now != job.fingerprint));
+    let changed = has_changed(&opened, job, image_on_disk).await;
     let result = result.map(|links| Links { stripped: strip_metadata, ..links });
     match result {
         Ok(links) if changed => Outcome::Changed { links: Some(links) },
@@ -91,6 +95,21 @@ pub async fn attempt(
         Ok(links) => Outcome::Uploaded(links),
         Err(failure) => Outcome::Failed(failure),
     }
+}
+
+/// Whether the open file is not what was inspected any more. One that was only touched is read again: a `touch` is no
+/// reason to send it twice (R9).
+async fn has_changed(opened: &Arc<Source>, job: &Job, image: ImageFacts) -> bool {
+    let Ok(now) = opened.fingerprint() else { return true };
+    let Some(now) = now.filter(|now| *now != job.fingerprint) else { return false };
+    if !now.is_touched(&job.fingerprint) {
+        return true;
+    }
+    let opened = Arc::clone(opened);
+    let same =
+        move || opened.hash().is_ok_and(|hash| hash == image.hash) && opened.fingerprint().ok() == Some(Some(now));
+    let read = tokio::time::timeout(READ_AGAIN, tokio::task::spawn_blocking(same)).await;
+    !matches!(read, Ok(Ok(true)))
 }
 
 /// Opens the file, if it is still the one that was inspected.

@@ -152,6 +152,26 @@ fn check_says_what_would_happen_without_a_secret_and_touches_nothing() {
         assert!(report.contains(expected), "{expected} is missing in\n{report}");
     }
     assert!(!report.contains("canary"), "{report}");
+    let more = "api_key = \"canary-secret\"\nquota = \"1000/h\"\nrate = \"2/s\"\nburst = 5\nmax_parallel = 2\n\
+                [[hook]]\non = [\"failed\"]\nexec = [\"notify-send\", \"canary\"]\n\
+                [[hook]]\non = [\"uploaded\"]\nwebhook = \"https://h.example/canary\"";
+    let folder =
+        "exclude = [\"private/**\"]\nalbum = \"subfolder\"\nstrip_metadata = true\ndedupe = \"skip\"\n[host.imgbb]";
+    std::fs::write(&file, text_of(more).replace("[host.imgbb]", folder)).expect("written");
+    let output = home.run(&["check", "--config", "mine.toml"]);
+    let report = text(&output.stdout);
+    for expected in [
+        "without private/**, up to 100",
+        "each of its sub-folders",
+        "removed before an image is sent",
+        "without a line",
+        "2 at a time; one every 500ms, 5 at once after a rest; 1000 uploads in 1h",
+        "hook starts notify-send for failed, within 10s, tried 3 times",
+        "hook tells an address for uploaded",
+    ] {
+        assert!(report.contains(expected), "{expected} is missing in\n{report}");
+    }
+    assert!(!report.contains("canary"), "{report}");
 
     std::fs::write(&file, text_of("api_kee = \"canary-secret\"\n[pool]\nworkers = 0")).expect("written");
     for command in ["check", "run"] {
@@ -194,4 +214,72 @@ fn templates_are_listed_shown_and_converted() {
     let output = home.run(&["--config", "c.toml", "template", "show", "my-list"]);
     assert_eq!(text(&output.stdout), "{{ file.url }}\n", "{}", text(&output.stderr));
     assert_eq!(home.run(&["template", "convert", "missing"]).status.code(), Some(1));
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let home = Home::new();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = home.run(&["completions", shell]);
+        let script = text(&output.stdout);
+        for word in ["doctor", "print-request", "max-age"] {
+            assert!(output.status.success() && script.contains(word), "{shell} does not know {word}");
+        }
+    }
+    let bash = home.path().join("pixchute.bash");
+    std::fs::write(&bash, home.run(&["completions", "bash"]).stdout).expect("written");
+    let checked = std::process::Command::new("bash").arg("-n").arg(&bash).status().expect("bash runs");
+    assert!(checked.success(), "bash cannot read it");
+
+    let output = home.run(&["man", "--dir", "man"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let read = |name: &str| std::fs::read_to_string(home.path().join("man").join(name)).expect("a page");
+    for (page, words) in [
+        ("pixchute.1", ["Exit codes: 0 done", "pixchute\\-doctor(1)"]),
+        ("pixchute-host-test.1", [".TH PIXCHUTE-HOST-TEST 1", "print\\-request"]),
+        ("pixchute-run.1", ["\\-\\-once", "Examples:"]),
+    ] {
+        words.iter().for_each(|word| assert!(read(page).contains(word), "{page} has no {word}\n{}", read(page)));
+    }
+    assert_eq!(text(&home.run(&["man", "host", "test"]).stdout), read("pixchute-host-test.1"));
+    assert_eq!(home.run(&["man", "hots"]).status.code(), Some(2));
+}
+
+/// What the Debian package takes from this repository is there, and the README names the same places to other packagers.
+#[test]
+fn the_package_has_what_the_readme_says() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table =
+        std::fs::read_to_string(root.join("Cargo.toml")).expect("a manifest").parse().expect("TOML");
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let readme = include_str!("../README.md");
+    for asset in deb["assets"].as_array().expect("assets") {
+        let (from, to) = (asset[0].as_str().expect("a text"), asset[1].as_str().expect("a text"));
+        assert!(from.starts_with("target/package/") || root.join(from).is_file(), "{from} is missing");
+        let packaged = from.starts_with("systemd/") || from.starts_with("target/package/");
+        assert!(
+            !packaged || readme.contains(from.rsplit('/').next().expect("a name")),
+            "the README does not name {from}"
+        );
+        let folder = to.trim_end_matches('/').rsplit_once('/').expect("a folder").0;
+        assert!(!from.starts_with("systemd/") || readme.contains(folder), "the README does not name {folder}");
+    }
+    let scripts = root.join(deb["maintainer-scripts"].as_str().expect("a folder"));
+    for script in ["postinst", "prerm", "postrm"] {
+        let checked = std::process::Command::new("sh").arg("-n").arg(scripts.join(script)).status().expect("sh runs");
+        assert!(checked.success(), "{script}");
+    }
+}
+
+/// Every action of the workflow is pinned to a commit.
+#[test]
+fn the_workflow_runs_what_is_run_here_with_pinned_actions() {
+    let workflow = include_str!("../.github/workflows/ci.yml");
+    assert!(workflow.contains("- run: .ci/run\n") && workflow.contains("macos-15"));
+    let uses: Vec<&str> = workflow.lines().filter_map(|line| line.trim().strip_prefix("- uses: ")).collect();
+    assert!(!uses.is_empty());
+    for action in uses {
+        let commit = action.split_once('@').and_then(|(_, commit)| commit.split(' ').next()).unwrap_or_default();
+        assert!(commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit()), "{action} is not pinned");
+    }
 }

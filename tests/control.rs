@@ -216,6 +216,18 @@ async fn the_gallery_shows_what_was_uploaded_with_links_to_copy() {
 }
 
 #[tokio::test]
+async fn what_was_undone_has_no_link_any_more() {
+    let there = job(1, "there.jpg", Stage::Done, links("https://h.example/1", "https://h.example/t1"));
+    let mut gone = job(2, "gone.jpg", Stage::Done, links("https://h.example/2", "https://h.example/t2"));
+    gone.record = gone.record.map(|record| record.replacen('{', r#"{"removed_at":"2026-11-23T11:00:00Z","#, 1));
+    let bench = Bench::start(vec![there, gone]).await;
+    let reply = bench.get("/").await;
+    let page = reply.text();
+    assert!(page.contains("https://h.example/1") && page.contains("gone.jpg") && page.contains("undone "), "{page}");
+    assert!(!page.contains("https://h.example/2") && !page.contains("https://h.example/t2"), "{page}");
+}
+
+#[tokio::test]
 async fn hostile_names_and_links_stay_text() {
     let name = "<script>alert(1)</script>\"'.jpg";
     let jobs = vec![
@@ -377,6 +389,41 @@ async fn the_socket_is_ours_alone_and_goes_away_with_the_server() {
     assert!(!socket.exists());
     let gone = bench.client.get::<Status>("/v1/status").await.expect_err("nobody there");
     assert!(matches!(gone, ClientError::NotRunning { .. }), "{gone}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn other_users_are_refused_even_where_the_mode_of_the_socket_was_opened() {
+    use std::io::{Read, Write};
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can be somebody else");
+        return;
+    }
+    let bench = Bench::start(Vec::new()).await;
+    let socket = bench.socket();
+    for path in socket.ancestors().take_while(|path| path.starts_with(std::env::temp_dir())) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("root may");
+    }
+    let ask = move |user: Option<u32>| {
+        let socket = socket.clone();
+        tokio::task::spawn_blocking(move || {
+            // Of this thread alone.
+            let become_user = |user| rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(user));
+            std::thread::spawn(move || {
+                user.map(become_user).transpose().expect("root may");
+                let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
+                stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).map(|_| answer)
+            })
+            .join()
+            .expect("no panic")
+        })
+    };
+    assert!(within(ask(None)).await.expect("no panic").expect("an answer").starts_with("HTTP/1.1 200"));
+    let refused = within(ask(Some(NOBODY))).await.expect("no panic");
+    assert!(refused.as_ref().map_or(true, String::is_empty), "{refused:?}");
 }
 
 #[tokio::test]

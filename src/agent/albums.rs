@@ -422,10 +422,11 @@ async fn finish(shared: &Shared, config: &Folder, album: &Path, host: HostId, jo
         Ok(Ok(gallery)) => {
             let fields = Fields { url: gallery.url.as_deref(), ..fields };
             let count = images.len();
+            let page = gallery.url.as_deref().map(|url| format!(" → {url}")).unwrap_or_default();
             emit(
                 Event::AlbumFinished,
                 &fields,
-                format_args!("the gallery {name:?} on {} has {count} images", slot.name),
+                format_args!("the gallery {name:?} on {} has {count} images{page}", slot.name),
             );
             shared.albums.note_url(&key, Some(&gallery));
             state.known.gallery = Some(gallery);

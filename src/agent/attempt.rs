@@ -131,14 +131,10 @@ fn log_passed_on(job: &Job, failure: &Failure) {
     emit(
         Event::JobDeferred,
         &Fields {
-            job: Some(job.id),
-            service: Some(&job.host),
-            file: Some(&job.name),
-            folder: Some(&job.folder),
             attempt: Some(job.attempts),
             http_status: failure.http_status,
             error_class: Some(failure.class),
-            ..Fields::default()
+            ..Fields::of(job)
         },
         format_args!(
             "{} was not uploaded to {}: {} (phase {}); its next host is tried",
@@ -203,14 +199,10 @@ async fn upload_or_link(
     emit(
         Event::JobStarted,
         &Fields {
-            job: Some(job.id),
             worker_id: Some(worker),
-            service: Some(&job.host),
-            file: Some(&job.name),
-            folder: Some(&job.folder),
             attempt: Some(job.attempts),
             bytes: Some(job.fingerprint.len),
-            ..Fields::default()
+            ..Fields::of(job)
         },
         format_args!("worker {worker} sends {} to {}, attempt {}", shown(&job.name), job.host, job.attempts),
     );

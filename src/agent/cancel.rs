@@ -9,6 +9,7 @@
 //!
 //! Between two of these a job is nowhere for a moment. So it is looked for again until it is somewhere, for [`SOUGHT`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,6 +28,7 @@ use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId
 use crate::ledger::{Durability, Write};
 use crate::record::Record;
 use crate::schedule::Input;
+use crate::shelf;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 use crate::watch::Settled;
 
@@ -35,6 +37,12 @@ const SOUGHT: Duration = Duration::from_millis(800);
 
 /// The time between two looks.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// Files of a folder that are cancelled in one go: the answer has seconds, and each of them is looked for and read.
+const MOST: usize = 1_000;
+
+/// Files of a folder that are counted: a list of names that memory does not notice.
+const FILES_SEEN: usize = 100_000;
 
 /// Which jobs are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +77,13 @@ pub(super) async fn cancel(shared: &Arc<Shared>, what: CancelWhat) -> Cancelled 
     };
     let mut cancelled = Cancelled::default();
     for one in sought {
+        if let Sought::Path(path) = &one {
+            let folders = folders_of(shared, path).await;
+            if !folders.is_empty() {
+                cancel_below(shared, path, folders, &mut cancelled).await;
+                continue;
+            }
+        }
         match cancel_one(shared, &one).await {
             Ok(count) => cancelled.cancelled += count,
             Err(reason) => cancelled.refused.push(reason),
@@ -77,6 +92,60 @@ pub(super) async fn cancel(shared: &Arc<Shared>, what: CancelWhat) -> Cancelled 
     let (done, refused) = (cancelled.cancelled, cancelled.refused.len());
     emit(Event::AgentSteered, &Fields::default(), format_args!("asked to cancel: {done} cancelled, {refused} refused"));
     cancelled
+}
+
+/// What a path means that is a folder: itself, and the like of it in `retry/`.
+async fn folders_of(shared: &Shared, path: &Path) -> Vec<PathBuf> {
+    let mut places = BTreeSet::from([path.to_path_buf()]);
+    for (_, slot) in shared.folders().iter() {
+        let config = slot.config();
+        if let Ok(name) = path.strip_prefix(&config.path) {
+            places.insert(config.retry.join(name));
+        }
+    }
+    let is_folder = |place: &PathBuf| std::fs::symlink_metadata(place).is_ok_and(|metadata| metadata.is_dir());
+    let looking = tokio::task::spawn_blocking(move || places.into_iter().filter(is_folder).collect());
+    looking.await.unwrap_or_default()
+}
+
+/// Gives up every file below a folder that waits, is being sent or rests. What is no picture stays as it is.
+async fn cancel_below(shared: &Arc<Shared>, named: &Path, folders: Vec<PathBuf>, cancelled: &mut Cancelled) {
+    let over = shared
+        .folders()
+        .iter()
+        .flat_map(|(_, slot)| [slot.config().done.clone(), slot.config().failed.clone()])
+        .collect();
+    let listing = tokio::task::spawn_blocking(move || files_below(folders, &over));
+    let files = listing.await.unwrap_or_default();
+    let before = cancelled.cancelled;
+    for file in files.iter().take(MOST) {
+        cancelled.cancelled += cancel_one(shared, &Sought::Path(file.clone())).await.unwrap_or(0);
+    }
+    if files.len() > MOST {
+        let left = files.len() - MOST;
+        cancelled.refused.push(format!("{}: {left} files more lie there; say it again for these", shown(named)));
+    } else if cancelled.cancelled == before {
+        cancelled.refused.push(format!("{}: nothing in this folder waits, is being uploaded or rests", shown(named)));
+    }
+}
+
+/// The files in these folders and below, except in those that are `over`; no more than can be said to be too many.
+fn files_below(mut open: Vec<PathBuf>, over: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::new();
+    while let Some(folder) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && !over.contains(&path) => open.push(path),
+                Ok(kind) if kind.is_file() && files.len() < FILES_SEEN => {
+                    files.insert(path);
+                }
+                _ => {}
+            }
+        }
+    }
+    files
 }
 
 async fn cancel_one(shared: &Arc<Shared>, sought: &Sought) -> Result<u64, String> {
@@ -210,7 +279,7 @@ async fn claim(shared: &Shared, seen: Job) -> Found {
 async fn unseen(shared: &Arc<Shared>, path: &Path) -> Found {
     let unknown = || Found::Refused("no waiting, running or resting upload of this name".to_owned());
     let folders = shared.folders();
-    let own = |slot: &super::shared::FolderSlot| {
+    let own = |slot: &super::slots::FolderSlot| {
         let config = slot.config();
         [&config.done, &config.retry, &config.failed].into_iter().any(|dir| path.starts_with(dir))
     };
@@ -221,8 +290,8 @@ async fn unseen(shared: &Arc<Shared>, path: &Path) -> Found {
     if slot.busy.contains(path) {
         return Found::Nowhere;
     }
-    let looked_at = path.to_path_buf();
-    let metadata = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(looked_at)).await;
+    let (looked_at, follow) = (path.to_path_buf(), slot.config().follow_symlinks);
+    let metadata = tokio::task::spawn_blocking(move || shelf::metadata(&looked_at, follow)).await;
     let Ok(Ok(metadata)) = metadata else { return unknown() };
     let Ok(name) = path.strip_prefix(&slot.config().path) else { return unknown() };
     let (fingerprint, name) = (Fingerprint::of(&metadata), name.to_path_buf());

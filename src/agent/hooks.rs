@@ -4,6 +4,7 @@
 //! full the call is refused, counted, and said. One task works the queue off, [`AT_ONCE`] at a time, each try under the
 //! hook's own time-out. A program that does not end in time is killed with everything it has started.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,7 +116,7 @@ async fn run(shared: &Shared, call: Call) {
     let (mut pause, mut tries) = (FIRST_PAUSE, 0);
     loop {
         let failed = match &hook.action {
-            HookAction::Exec(words) => exec(words, &record, hook.timeout).await,
+            HookAction::Exec(words) => exec(words, &record, hook.timeout, &shared.config().secret_variables).await,
             HookAction::Webhook(address) => {
                 let pool = &shared.config().pool;
                 let posted = webhook::post(address, public(&record).to_string(), hook.timeout, pool).await;
@@ -148,6 +149,8 @@ fn argument(word: &str, record: &Record) -> Result<String, String> {
     let mut value: Value = serde_json::from_str(&record.json()).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
         fields.retain(|_, value| !value.is_null());
+        // `{{ error.message }}` of a hook for successes and failures is nothing for a success.
+        fields.entry("error").or_insert_with(|| Value::Object(serde_json::Map::new()));
     }
     let text = minijinja::Environment::new()
         .render_str(word, minijinja::value::Serde(&value))
@@ -165,13 +168,22 @@ impl Drop for Group {
     }
 }
 
-/// Starts the program without a shell, gives it the record, and waits for its end. The flag: whether to try again.
-async fn exec(words: &[String], record: &Record, limit: Duration) -> Result<(), (String, bool)> {
+/// Starts the program without a shell and without the variables that hold secrets, gives it the record, and waits for its end. The flag: whether to try again.
+async fn exec(
+    words: &[String],
+    record: &Record,
+    limit: Duration,
+    hidden: &BTreeSet<String>,
+) -> Result<(), (String, bool)> {
     let arguments: Vec<String> =
         words.iter().map(|word| argument(word, record)).collect::<Result<_, _>>().map_err(|error| (error, false))?;
     let Some((program, arguments)) = arguments.split_first() else { return Ok(()) };
     let named = program.escape_debug();
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for name in hidden {
+        command.env_remove(name);
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -213,6 +225,8 @@ mod tests {
         let record = Record::parse(line.as_bytes()).expect("a record");
         assert_eq!(argument("{{ file }} → {{ url }}{{ thumb }}", &record), Ok("a b.png → https://h/a".to_owned()));
         assert_eq!(argument("{{ delete_url }}", &record), Ok("https://h/delete/geheim".to_owned()));
+        assert_eq!(argument("{{ status }} {{ error.message }}", &record), Ok("uploaded ".to_owned()));
+        assert_eq!(argument("{% if error %}failed{% else %}fine{% endif %}", &record), Ok("fine".to_owned()));
         assert!(!public(&record).to_string().contains("geheim"));
     }
 
@@ -221,5 +235,19 @@ mod tests {
         use crate::record::Status::{Deferred, Failed, Linked, Timeout, Uploaded};
         let words = [Uploaded, Linked, Timeout, Deferred, Failed].map(crate::record::Status::name);
         assert_eq!(words, crate::config::OUTCOMES);
+    }
+
+    #[test]
+    fn the_fields_that_a_configuration_may_name_are_those_of_the_manifest() {
+        let all = r#"{"v":1,"seq":1,"job":"01JD0000000000000000000001","at":"2026-01-01T00:00:00Z","status":"uploaded","file":"a","file_bytes":"YQ==","folder":"/d","host":"h","url":"https://h/a","thumb":null,"image":null,"delete_url":null,"delete_token":"t","stripped":true,"album":null,"album_url":null,"bytes":3,"mime":null,"width":1,"height":1,"blake3":null,"attempts":1,"requeues":0,"duration_ms":5,"moved_to":null,"removed_at":"2026-01-01T00:00:00Z","error":{"class":"file","phase":"send","message":"m","http_status":null,"response_head":null,"next_try_at":null,"advice":null},"mirrors":[{"host":"h","url":"https://h/a","thumb":null,"image":null,"delete_url":null,"album_url":null,"error":null}]}"#;
+        let record = Record::parse(all.as_bytes()).expect("a record with every field");
+        let value: Value = serde_json::from_str(&record.json()).expect("JSON");
+        let mut fields: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut known = crate::config::MANIFEST_FIELDS.to_vec();
+        // Only sidecars have it.
+        known.push("removed_at");
+        fields.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(fields, known);
     }
 }

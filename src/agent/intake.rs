@@ -1,6 +1,6 @@
-//! How jobs come into the queue: fresh ones from a drop folder's feed, rested ones from the ledger. Both wait for a place
-//! in their host's share of the queue first, so that the backlog stays on disk and memory stays flat; the semaphore is
-//! fair, so that neither starves the other.
+//! How fresh jobs come into the queue, from a drop folder's feed; rested ones come from the ledger ([`super::claim`]). Both wait
+//! for a place in their host's share of the queue first, so that the backlog stays on disk and memory stays flat; the
+//! semaphore is fair, so that neither starves the other.
 
 use std::path::Path;
 use std::pin::pin;
@@ -9,40 +9,27 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
-use super::pulse;
 use super::recorder::Finished;
 use super::shared::{FolderId, Kept, Note, Shared, Task};
 use super::targets::Trip;
 use super::verdict::End;
 use super::wiring::Fed;
-use crate::clock::WallTime;
+use super::{anew, pulse};
 use crate::host::{NotStripped, can_strip};
 use crate::inspect::{self, Inspected, Refused};
-use crate::job::{ErrorClass, Event as JobEvent, Failure, Fingerprint, Job, JobId, Phase, Stage};
+use crate::job::{ErrorClass, Failure, Fingerprint, Job, Phase};
 use crate::ledger::{Durability, Write};
 use crate::record::{Mirror, Record};
-use crate::schedule::HostId;
+use crate::shelf;
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 use crate::upload::STRIP_ADVICE;
 use crate::watch::{Feed, Settled, WatchState};
 
-/// The longest time between two looks for due jobs, whatever the ledger says about the next one: a wall clock that jumps
-/// costs at most this.
-const DUE_TICK: Duration = Duration::from_secs(30);
-
-/// How many jobs are read at a time when a folder goes on.
-const PAGE: usize = 256;
-
 /// How long a folder may wait for a place in the queue before it is taken to be looked through: a host that rests can keep
 /// the queue full for hours.
 const FULL: Duration = Duration::from_secs(2);
-
-/// How many rested jobs are claimed at once.
-const CLAIM: usize = 16;
-
-/// How long a job of a folder that is not configured any more is left alone.
-const FOREIGN_REST: Duration = Duration::from_secs(600);
 
 /// The task of one drop folder.
 pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
@@ -52,7 +39,8 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
     let (mut held, mut turned) = (slot.held.subscribe(), slot.held.subscribe());
     let mut asked = pulse::began(&slot);
     let mut place = None;
-    let mut absent = false;
+    let (since, mut known, mut absent) = (Instant::now(), false, false);
+    let mut unreadable = Vec::new();
     loop {
         if held.borrow_and_update().is_some() {
             // Paused: its files stay where they are, and nobody waits for them; its place is for others.
@@ -110,6 +98,13 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
                 }
             }
             Feed::Scanned { first, .. } => {
+                let now = slot.hints().status().unreadable;
+                if unreadable != now && !now.is_empty() {
+                    let names: Vec<String> = now.iter().map(|name| shown(name)).collect();
+                    let path = shown(&slot.config().path);
+                    trouble(&format!("{path} is not seen whole, check the permissions"), &names.join(", "));
+                }
+                unreadable = now;
                 if first {
                     let _ = shared.notes.send(Note::Scanned(folder)).await;
                 }
@@ -121,6 +116,9 @@ pub(super) async fn watch_folder(shared: Arc<Shared>, fed: Fed) {
                     emit(Event::FolderBack, &fields, format_args!("{} is there again", shown(path)));
                 }
                 absent = matches!(state, WatchState::Absent { .. });
+                if std::mem::replace(&mut known, true) && !absent {
+                    shared.tracker.spawn(anew::look(Arc::clone(&shared), folder, since));
+                }
                 log_state(&slot.config().path, &state);
                 if absent {
                     // Nobody waits for what is not there.
@@ -245,7 +243,8 @@ async fn consider(shared: &Shared, folder: FolderId, settled: &Settled, inspecte
             Verdict::Queue(Box::new(job), trip, content.and_then(|content| Kept::try_new(shared, content)))
         }
         Err(Refused::Changed) => Verdict::Leave { look_again: true },
-        Err(Refused::Vanished) => Verdict::Leave { look_again: false },
+        // A link that leads nowhere has to be noticed as one.
+        Err(Refused::Vanished) => Verdict::Leave { look_again: shared.folder(folder).follow_symlinks },
         Err(Refused::Io(error)) => {
             trouble(&format!("{} cannot be read for now", shown(&settled.path)), &error);
             Verdict::Leave { look_again: true }
@@ -263,9 +262,14 @@ pub(super) async fn inspect_file(
     fingerprint: Fingerprint,
     folder: FolderId,
 ) -> Result<Inspected, Refused> {
-    let max_bytes = shared.folder(folder).max_bytes;
+    let (max_bytes, follow) = (shared.folder(folder).max_bytes, shared.folder(folder).follow_symlinks);
     let _turn = shared.inspectors.acquire().await;
-    let inspected = tokio::task::spawn_blocking(move || inspect::inspect(&path, fingerprint, max_bytes)).await;
+    let inspect = move || match shelf::real(&path, follow) {
+        Ok(place) => inspect::inspect(&place, fingerprint, max_bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Refused::Vanished),
+        Err(error) => Err(Refused::Io(error)),
+    };
+    let inspected = tokio::task::spawn_blocking(inspect).await;
     match inspected {
         Ok(result) => result,
         Err(join) => Err(Refused::Io(std::io::Error::other(join))),
@@ -274,28 +278,14 @@ pub(super) async fn inspect_file(
 
 pub(super) fn new_job(shared: &Shared, folder: FolderId, settled: &Settled) -> Job {
     let config = shared.folder(folder);
-    Job {
-        id: JobId::generate(),
-        folder: config.path.clone(),
-        name: settled.name.clone(),
-        path: settled.path.clone(),
-        host: config.host.clone(),
-        stage: Stage::Waiting,
-        fingerprint: settled.fingerprint,
-        image: None,
-        attempts: 0,
-        requeues: 0,
-        unknown_outcomes: 0,
-        queued_at: shared.clock.now(),
-        not_before: None,
-        record: None,
-        pending: false,
-    }
+    let (folder, name, host) = (config.path.clone(), settled.name.clone(), config.host.clone());
+    let job = Job::new(folder, name, host, settled.fingerprint, shared.clock.now());
+    Job { path: settled.path.clone(), ..job }
 }
 
 /// The hosts of a file and how they stand to it: what a host would refuse is not sent (R30), and what it has already is
 /// not sent again.
-fn trip_of(shared: &Shared, folder: FolderId, job: &Job) -> Trip {
+pub(super) fn trip_of(shared: &Shared, folder: FolderId, job: &Job) -> Trip {
     let slot = shared.slot(folder);
     let hosts: Vec<_> = slot.hosts().iter().map(|host| (*host, shared.host(*host))).collect();
     let mut trip = Trip::new(slot.config().policy, hosts.iter().map(|(host, slot)| (*host, slot.name.clone())));
@@ -320,220 +310,7 @@ fn trip_of(shared: &Shared, folder: FolderId, job: &Job) -> Trip {
 fn log_queued(job: &Job) {
     emit(
         Event::JobQueued,
-        &Fields {
-            job: Some(job.id),
-            service: Some(&job.host),
-            file: Some(&job.name),
-            folder: Some(&job.folder),
-            bytes: Some(job.fingerprint.len),
-            ..Fields::default()
-        },
+        &Fields { bytes: Some(job.fingerprint.len), ..Fields::of(job) },
         format_args!("{} is queued for {}", shown(&job.name), job.host),
-    );
-}
-
-/// The task that brings a host's rested jobs back when they are due.
-pub(super) async fn claim_due(shared: Arc<Shared>, host: HostId) {
-    let slot = shared.host(host);
-    loop {
-        let now = shared.clock.now();
-        let next = claim_round(&shared, host, now).await;
-        slot.claimed_once.store(true, Ordering::Relaxed);
-        let _ = shared.notes.send(Note::Checkpoint).await;
-        let pause = next.map_or(DUE_TICK, |at| at.since(shared.clock.now()).clamp(Duration::from_millis(1), DUE_TICK));
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = slot.due.notified() => {}
-            () = shared.stopping.cancelled() => return,
-        }
-    }
-}
-
-/// Claims everything that is due now; tells when the next is.
-async fn claim_round(shared: &Arc<Shared>, host: HostId, now: WallTime) -> Option<WallTime> {
-    let slot = shared.host(host);
-    loop {
-        // A place first: what cannot be queued stays in the ledger.
-        let first = tokio::select! {
-            place = Arc::clone(&slot.room.places).acquire_owned() => place.ok()?,
-            () = shared.stopping.cancelled() => return None,
-        };
-        let mut places = vec![first];
-        while places.len() < CLAIM {
-            let Ok(place) = Arc::clone(&slot.room.places).try_acquire_owned() else { break };
-            places.push(place);
-        }
-        let _claiming = slot.claiming.lock().await;
-        let due = match shared.ledger.due(slot.name.clone(), latest(shared, now, host).await, places.len()).await {
-            Ok(due) => due,
-            Err(error) => {
-                trouble("the ledger cannot be read", &error);
-                return Some(now.after(Duration::from_secs(1)));
-            }
-        };
-        *slot.next_due.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = due.next;
-        if due.jobs.is_empty() {
-            return due.next;
-        }
-        for job in due.jobs {
-            let Some(place) = places.pop() else { break };
-            bring_back(shared, job, place).await;
-        }
-    }
-}
-
-/// Up to which moment jobs count as due: now; or later, when the next one lies further in the future than any cooldown is
-/// long, which only a wall clock that was set back can bring about.
-async fn latest(shared: &Shared, now: WallTime, host: HostId) -> WallTime {
-    let slot = shared.host(host);
-    let horizon = now.after(shared.config().cooldown.backoff.max() + DUE_TICK);
-    match shared.ledger.due(slot.name.clone(), WallTime::from_millis(i64::MIN), 0).await {
-        Ok(due) => due.next.filter(|next| *next > horizon).unwrap_or(now),
-        Err(_) => now,
-    }
-}
-
-/// A rested job goes back to the queue, if its file is still there.
-async fn bring_back(shared: &Arc<Shared>, mut job: Job, place: OwnedSemaphorePermit) {
-    let Some(folder) = shared.folder_of(&job.folder) else {
-        job.not_before = Some(shared.clock.now().after(FOREIGN_REST));
-        shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
-        return;
-    };
-    if shared.host_named(&job.host).is_some_and(|id| shared.host(id).is_gone()) {
-        // Its host is not configured any more: it goes where the folder's files go now.
-        job.host = shared.folder(folder).host.clone();
-        job.not_before = Some(shared.clock.now());
-        shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
-        return shared.wake_claimers();
-    }
-    let path = job.path.clone();
-    let there = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(path)).await;
-    let now = match there {
-        Ok(Ok(metadata)) => Fingerprint::of(&metadata),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound && job.folder.exists() => {
-            return forget(shared, &job).await;
-        }
-        // The folder is away, or the disk has trouble: later.
-        _ => {
-            job.not_before = Some(shared.clock.now().after(DUE_TICK));
-            return shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
-        }
-    };
-    let slot = shared.slot(folder);
-    if slot.held.borrow().is_some() {
-        return set_aside(shared, folder, job).await;
-    }
-    slot.busy.insert(job.path.clone());
-    shared.open.fetch_add(1, Ordering::Relaxed);
-    let was_cooling = job.stage == Stage::Cooling;
-    if was_cooling && let Err(error) = job.advance(JobEvent::Requeue) {
-        trouble("a job is not where it should be (a bug)", &error);
-    }
-    job.not_before = None;
-    let refused = if now == job.fingerprint && job.image.is_some() {
-        None
-    } else {
-        reinspect(shared, folder, &mut job, now).await
-    };
-    shared.write(vec![Write::Put(Box::new(job.clone()))], Durability::Process).await;
-    let trip = trip_of(shared, folder, &job);
-    let over = match refused {
-        Some(failure) => Some(End::Refused(failure)),
-        None => trip.finished().map(|over| {
-            job.host.clone_from(&shared.host(over.host).name);
-            over.end
-        }),
-    };
-    if let Some(end) = over {
-        if let Some(results) = shared.results() {
-            let (took, mirrors) = (Duration::ZERO, trip.mirrors());
-            let finished = Finished { job, folder, end, took, worker: None, kept: None, mirrors };
-            let _ = results.send(finished).await;
-        }
-        return;
-    }
-    emit(
-        Event::JobRequeued,
-        &Fields {
-            job: Some(job.id),
-            service: Some(&job.host),
-            file: Some(&job.name),
-            folder: Some(&job.folder),
-            attempt: Some(job.attempts + 1),
-            ..Fields::default()
-        },
-        format_args!("{} is queued again for {}", shown(&job.name), job.host),
-    );
-    let task = Task { job, folder, trip, content: None, place: Some(place) };
-    let _ = shared.notes.send(Note::Arrived { task: Box::new(task), fresh: false }).await;
-}
-
-/// A due or queued job of a paused or removed folder waits in the ledger: [`make_due`] finds it there by its stage. One
-/// of a folder that is only configured anew is due at once.
-pub(super) async fn set_aside(shared: &Shared, folder: FolderId, mut job: Job) {
-    if job.stage == Stage::Cooling
-        && let Err(error) = job.advance(JobEvent::Requeue)
-    {
-        trouble("a job is not where it should be (a bug)", &error);
-    }
-    let path = job.path.clone();
-    let slot = shared.slot(folder);
-    let waits = slot.held.borrow().is_some() || slot.if_active().is_none();
-    job.not_before = Some(shared.clock.now().after(if waits { FOREIGN_REST } else { Duration::ZERO }));
-    shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
-    if !waits {
-        shared.wake_claimers();
-    }
-    if slot.busy.contains(&path) {
-        slot.busy.remove(&path);
-        shared.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The jobs of this folder that were due while it was paused are due now.
-pub(super) async fn make_due(shared: &Shared, folder: &Path) {
-    let mut before = None;
-    while let Ok(jobs) = shared.ledger.jobs(Some(Stage::Waiting), before, PAGE).await
-        && let Some(last) = jobs.last()
-    {
-        before = Some(last.id);
-        let waiting = jobs.into_iter().filter(|job| job.folder == folder && job.not_before.is_some());
-        let due = |job| Write::Put(Box::new(Job { not_before: Some(shared.clock.now()), ..job }));
-        shared.write(waiting.map(due).collect(), Durability::Process).await;
-    }
-    shared.wake_claimers();
-}
-
-/// The file was touched or edited while it rested.
-async fn reinspect(shared: &Shared, folder: FolderId, job: &mut Job, now: Fingerprint) -> Option<Failure> {
-    match inspect_file(shared, job.path.clone(), now, folder).await {
-        Ok(inspected) => {
-            job.fingerprint = now;
-            job.image = Some(inspected.image);
-            None
-        }
-        Err(refused) => {
-            job.fingerprint = now;
-            Some(Failure::new(ErrorClass::File, Phase::Inspect, refused.to_string()))
-        }
-    }
-}
-
-/// Its owner took the file away while it rested: back into the drop folder, or for good.
-async fn forget(shared: &Shared, job: &Job) {
-    shared.write(vec![Write::Remove(job.id)], Durability::Process).await;
-    let (path, id) = (job.path.clone(), job.id);
-    let _ = tokio::task::spawn_blocking(move || crate::record::sidecar::remove_if_of(&path, id)).await;
-    emit(
-        Event::JobCancelled,
-        &Fields {
-            job: Some(job.id),
-            service: Some(&job.host),
-            file: Some(&job.name),
-            folder: Some(&job.folder),
-            ..Fields::default()
-        },
-        format_args!("{} was taken away by hand; if it comes back it is a new file", shown(&job.path)),
     );
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::shared::{FolderSlot, Shared};
+use super::shared::Shared;
+use super::slots::FolderSlot;
 use crate::clock::WallTime;
 use crate::control::model::{ErrorStatus, OutcomeStatus, RECENT};
 use crate::job::{ErrorClass, Failure, Job};

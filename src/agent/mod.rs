@@ -15,13 +15,18 @@
 //! writes what there is. What was cut is queued again at the next start.
 
 mod albums;
+mod anew;
 mod attempt;
 mod cancel;
+mod claim;
+mod desk;
 mod hooks;
 mod intake;
 mod links;
 mod live;
+mod once;
 mod pool;
+mod presence;
 mod pulse;
 pub mod put;
 mod recorder;
@@ -29,12 +34,15 @@ mod recovery;
 mod reload;
 mod rest;
 mod shared;
+mod slots;
 mod status;
 mod steer;
 mod steps;
+mod stop;
 mod targets;
 pub mod undo;
 mod verdict;
+mod whereabouts;
 mod wiring;
 
 use std::collections::BTreeMap;
@@ -54,11 +62,13 @@ use crate::control::Requests;
 use crate::flow::Scale;
 use crate::host::Host;
 use crate::ledger::{Ledger, LedgerError};
+use crate::panics;
 use crate::schedule::Scheduler;
-use crate::telemetry::{Event, Fields, emit};
+use crate::telemetry::{self, Event, Fields, emit};
 use crate::watch::BadPattern;
+use desk::Desk;
 use pool::Pool;
-use recorder::{Desk, RESULTS, Recorder};
+use recorder::{RESULTS, Recorder};
 use shared::{Means, NOTES, Shared};
 
 /// Servers that run beside the agent until the token is cancelled.
@@ -112,7 +122,7 @@ impl std::fmt::Debug for Setup {
 }
 
 /// What an agent has done since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Files with a link.
     pub uploaded: u64,
@@ -120,6 +130,10 @@ pub struct Summary {
     pub deferred: u64,
     /// Files given up.
     pub failed: u64,
+    /// What was not waited for any longer, with `once`.
+    pub gave_up: Option<String>,
+    /// It has ended by itself and wants to be started anew, because its sandbox shuts it out of a new drop folder.
+    pub restarting: bool,
 }
 
 /// Why an agent could not start.
@@ -138,6 +152,12 @@ pub enum AgentError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The ledger cannot be written, and with `once` that is not waited for any longer.
+    #[error("nothing was sent, because the ledger cannot be written: {reason}")]
+    Blocked {
+        /// What it said.
+        reason: String,
     },
     /// A pattern of a folder cannot be used.
     #[error(transparent)]
@@ -186,13 +206,17 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()> + Send + 'stat
         let task = services(services_end.clone());
         shared.tracker.spawn(task);
     }
-    let recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild).await?;
+    pulse::starting(setup.rebuild);
+    let recovered = tokio::select! {
+        recovered = recovery::recover(&shared, Desk::new(&shared), setup.rebuild) => recovered?,
+        stuck = once::start_is_stuck(&shared, setup.once) => return Err(stuck),
+    };
     let pauses = recovered.pauses.clone();
     let (circuits, budgets) = (recovered.circuits.clone(), recovered.budgets.clone());
     steer::restore(&shared).await?;
     albums::restore(&shared).await?;
     let recorder = Recorder::new(Arc::clone(&shared), recovered);
-    let recording = shared.tracker.spawn(recorder.run(results_in));
+    let recording = shared.tracker.spawn(panics::essential(recorder.run(results_in)));
     let links_end = CancellationToken::new();
     shared.tracker.spawn(links::keep(Arc::clone(&shared), links_end.clone()));
     shared.tracker.spawn(albums::keep(Arc::clone(&shared), shared.stopping.clone()));
@@ -210,8 +234,9 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()> + Send + 'stat
     pool.hold_as_before();
     // As a task: the thread that waits for this future would have to be woken for each of its words. Dropping the handle
     // ends it.
-    let pooling = shared.tracker.spawn(async move { pool.run(shutdown).await });
-    let _ = AbortOnDropHandle::new(pooling).await;
+    let pooling = shared.tracker.spawn(panics::essential(async move { pool.run(shutdown).await }));
+    let ended = AbortOnDropHandle::new(pooling).await.unwrap_or_default();
+    pulse::closing();
     // Every attempt has ended: nobody else sends results.
     shared.close_results();
     let _ = recording.await;
@@ -224,7 +249,10 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()> + Send + 'stat
         uploaded: shared.counts.uploaded.load(Ordering::Relaxed),
         deferred: shared.counts.deferred.load(Ordering::Relaxed),
         failed: shared.counts.failed.load(Ordering::Relaxed),
+        gave_up: ended.gave_up,
+        restarting: ended.restarting,
     };
+    telemetry::settle();
     emit(
         Event::AgentStopped,
         &Fields::default(),

@@ -9,18 +9,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt};
 use super::cancel;
-use super::shared::{FolderId, FolderSlot, NOTES, Note, Rest, Shared, Task};
-use super::{intake, pulse, status, undo};
-use crate::clock::{WallTime, human};
+use super::once::Once;
+use super::shared::{FolderId, NOTES, Note, Rest, Shared, Task};
+use super::slots::FolderSlot;
+use super::{claim, pulse, status, undo};
+use crate::clock::WallTime;
 use crate::config::Dedupe;
 use crate::control::{Request, Requests};
 use crate::host::Progress;
-use crate::job::{Job, JobId};
+use crate::job::JobId;
 use crate::ledger::{Durability, HostPause, Write};
 use crate::schedule::{Command, End, HostId, Input, Ready, Scheduler};
 use crate::telemetry::{Event, Fields, emit};
@@ -28,15 +30,8 @@ use crate::telemetry::{Event, Fields, emit};
 /// How often attempts are looked at while somebody waits for what they hold. Only then: an idle agent does not tick.
 const IDLE_TICK: Duration = Duration::from_millis(5);
 
-/// How long attempts that were cut may take to end: dropping a future takes no time, but its result has to be written.
-const CUT_GRACE: Duration = Duration::from_secs(5);
-
 /// How long after an attempt idle connections are closed: a little more than they may be idle.
 const TIDY: Duration = Duration::from_millis(4_500);
-
-/// With `--once`: how long a file may stay unchanged and incomplete before it is not waited for any more. Longer than an
-/// image without end marker needs to settle.
-const ONCE_PATIENCE: Duration = Duration::from_secs(75);
 
 /// With `--once`: how often it is checked whether everything is done, besides after every event.
 const ONCE_TICK: Duration = Duration::from_millis(100);
@@ -52,6 +47,8 @@ pub(super) struct Running {
     pub(super) path: PathBuf,
     pub(super) folder: FolderId,
     pub(super) host: HostId,
+    /// How large the file is.
+    bytes: u64,
     /// Ends the attempt as cancelled.
     pub(super) cancel: CancellationToken,
     pub(super) progress: Arc<Progress>,
@@ -62,7 +59,16 @@ pub(super) struct Running {
 pub(super) struct Queued {
     pub(super) task: Box<Task>,
     /// Not in the ledger yet.
-    fresh: bool,
+    pub(super) fresh: bool,
+}
+
+/// How the pool ended by itself.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    /// The agent wants to be started anew.
+    pub(super) restarting: bool,
+    /// What was not waited for any longer, with `once`.
+    pub(super) gave_up: Option<String>,
 }
 
 /// The pool.
@@ -70,8 +76,8 @@ pub(super) struct Queued {
 pub(super) struct Pool {
     pub(super) shared: Arc<Shared>,
     pub(super) scheduler: Scheduler,
-    notes: mpsc::Receiver<Note>,
-    requests: Requests,
+    pub(super) notes: mpsc::Receiver<Note>,
+    pub(super) requests: Requests,
     blocked: watch::Receiver<Option<String>>,
     pub(super) queued: HashMap<JobId, Queued>,
     pub(super) running: HashMap<JobId, Running>,
@@ -80,13 +86,15 @@ pub(super) struct Pool {
     scanned: HashSet<FolderId>,
     pub(super) ready: bool,
     pub(super) stopping: bool,
+    /// Ends, to be started anew.
+    restarting: bool,
     pub(super) started_at: WallTime,
     /// When idle connections are to be closed.
     tidy_at: Option<Instant>,
     /// Both clocks when the loop went round last.
     pub(super) clocks: (Instant, WallTime),
     pub(super) gallery: Option<String>,
-    once: bool,
+    pub(super) once: Once,
 }
 
 impl Pool {
@@ -112,11 +120,12 @@ impl Pool {
             scanned: HashSet::new(),
             ready: false,
             stopping: false,
+            restarting: false,
             started_at,
             tidy_at: None,
             clocks: (Instant::now(), started_at),
             gallery,
-            once,
+            once: Once::new(once),
         }
     }
 
@@ -133,10 +142,10 @@ impl Pool {
     }
 
     /// Runs until `shutdown`, then until running attempts have ended or were cut.
-    pub(super) async fn run(&mut self, shutdown: impl Future<Output = ()>) {
+    pub(super) async fn run(&mut self, shutdown: impl Future<Output = ()>) -> Ended {
         let mut shutdown = pin!(shutdown);
         loop {
-            if self.once && self.is_drained() {
+            if self.restarting || self.is_over() {
                 break;
             }
             self.notice_sleep();
@@ -158,6 +167,7 @@ impl Pool {
             }
         }
         self.stop().await;
+        Ended { restarting: self.restarting, gave_up: self.once.gave_up() }
     }
 
     /// Everything that was said by now: asking all sources anew for each word would cost more than the words.
@@ -168,53 +178,6 @@ impl Pool {
                 Some(Note::Freeze) => std::future::pending().await,
                 Some(note) => self.note(note),
                 None => return,
-            }
-        }
-    }
-
-    /// No new files, no new attempts; running ones get `drain`, then they are cut.
-    async fn stop(&mut self) {
-        self.stopping = true;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        self.shared.stopping.cancel();
-        self.handle(Input::Stop);
-        let drain = self.shared.config().pool.drain;
-        emit(
-            Event::AgentStopping,
-            &Fields::default(),
-            format_args!(
-                "stopping: {} running attempts have {} to finish; {} queued files wait for the next start",
-                self.running.len(),
-                human(drain),
-                self.queued.len()
-            ),
-        );
-        if timeout(drain, self.until_idle()).await.is_err() {
-            self.shared.cut.cancel();
-            let _ = timeout(CUT_GRACE, self.until_idle()).await;
-        }
-        self.shared.cut.cancel();
-        // What was claimed from the ledger is given back; fresh files lie in the drop folder and are found again.
-        let now = self.shared.clock.now();
-        let claimed = self.queued.drain().filter(|(_, queued)| !queued.fresh);
-        let back = |queued: Queued| Write::Put(Box::new(Job { not_before: Some(now), ..queued.task.job }));
-        let mut writes: Vec<Write> = claimed.map(|(_, queued)| back(queued)).collect();
-        writes.extend(self.all_begun());
-        if !writes.is_empty() {
-            let _ = self.shared.ledger.write(writes, Durability::Process).await;
-        }
-        self.notes.close();
-        while self.notes.try_recv().is_ok() {}
-    }
-
-    async fn until_idle(&mut self) {
-        while !self.running.is_empty() {
-            tokio::select! {
-                note = self.notes.recv() => match note {
-                    Some(note) => self.note(note),
-                    None => return,
-                },
-                Some(request) = self.requests.recv() => self.answer(request),
             }
         }
     }
@@ -230,7 +193,7 @@ impl Pool {
         (fresh().count() as u64, fresh().map(|queued| queued.task.job.queued_at).min())
     }
 
-    fn note(&mut self, note: Note) {
+    pub(super) fn note(&mut self, note: Note) {
         match note {
             Note::Arrived { task, fresh } => self.arrived(Queued { task, fresh }),
             Note::Ended { job, end, rest, again } => {
@@ -248,10 +211,11 @@ impl Pool {
                 self.scanned.insert(folder);
                 self.perhaps_ready();
             }
+            Note::Restart => self.restarting = true,
             Note::Checkpoint | Note::Freeze => {}
-            Note::Pulse(reply) => drop(reply.send(pulse::line(self))),
+            Note::Pulse(reply) => drop(reply.send(pulse::said(self))),
             Note::Restored => self.hold_as_before(),
-            Note::Loaded(loaded, reply) => drop(reply.send(self.reload(*loaded))),
+            Note::Loaded(loaded, reply) => self.loaded(*loaded, reply),
             Note::Cancel(sought, reply) => drop(reply.send(self.cancel(&sought))),
         }
     }
@@ -294,7 +258,7 @@ impl Pool {
         let shared = Arc::clone(&self.shared);
         self.shared.tracker.spawn(async move {
             for (folder, job) in claimed {
-                intake::set_aside(&shared, folder, job).await;
+                claim::set_aside(&shared, folder, job).await;
             }
         });
     }
@@ -353,12 +317,13 @@ impl Pool {
                 .spawn(async move { shared.write(vec![Write::Resume(name)], Durability::Process).await });
             self.shared.host(host).due.notify_one();
         }
-        if self.scheduler.wants_idle_reports() {
-            let idle: Vec<(JobId, Duration)> =
-                self.running.iter().map(|(job, running)| (*job, running.progress.idle())).collect();
-            for (job, idle) in idle {
-                self.handle(Input::Idle { job, idle });
-            }
+        if self.scheduler.wants_looks() {
+            let seen = |(job, running): (&JobId, &Running)| {
+                let Running { progress, bytes, .. } = running;
+                Input::Seen { job: *job, idle: progress.idle_sending(), left: progress.left(*bytes) }
+            };
+            let seen: Vec<Input> = self.running.iter().map(seen).collect();
+            seen.into_iter().for_each(|seen| self.handle(seen));
         }
         self.handle(Input::Tick);
         self.perhaps_ready();
@@ -383,9 +348,9 @@ impl Pool {
 
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
-        let idle = self.scheduler.wants_idle_reports().then(|| now + IDLE_TICK);
+        let idle = self.scheduler.wants_looks().then(|| now + IDLE_TICK);
         let rests = self.resting.values().map(|(until, _, _)| *until).min();
-        let once = (self.once || !self.ready).then(|| now + ONCE_TICK);
+        let once = (self.once.is_wanted() || !self.ready).then(|| now + ONCE_TICK);
         [self.scheduler.next_wake(now), idle, rests, once, self.tidy_at].into_iter().flatten().min()
     }
 
@@ -444,6 +409,7 @@ impl Pool {
             path: task.job.path.clone(),
             folder: task.folder,
             host,
+            bytes: task.job.fingerprint.len,
             cancel: cancel.clone(),
             progress: Arc::clone(&progress),
         };
@@ -453,7 +419,7 @@ impl Pool {
         self.shared.tracker.spawn(attempt::run(shared, attempt));
     }
 
-    fn answer(&mut self, request: Request) {
+    pub(super) fn answer(&mut self, request: Request) {
         match request {
             Request::Status(reply) => status::answer(self, reply),
             // The one who asked may be gone.
@@ -488,8 +454,7 @@ impl Pool {
             return;
         }
         self.ready = true;
-        // Without a service manager there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        pulse::ready(self);
         emit(
             Event::AgentReady,
             &Fields::default(),
@@ -497,28 +462,23 @@ impl Pool {
         );
     }
 
+    /// How many folders were scanned, or are not there.
+    pub(super) fn scanned(&self) -> usize {
+        self.shared.folders().iter().filter(|(id, _)| self.scanned.contains(id)).count()
+    }
+
+    /// This one was scanned, or is not there.
+    pub(super) fn was_scanned(&self, folder: FolderId) -> bool {
+        self.scanned.contains(&folder)
+    }
+
     /// Every folder was scanned once, or is not there.
-    fn all_scanned(&self) -> bool {
+    pub(super) fn all_scanned(&self) -> bool {
         self.shared.folders().iter().all(|(id, slot)| self.scanned.contains(id) || self.is_held(slot))
     }
 
     /// The user paused the folder or its host.
-    fn is_held(&self, slot: &FolderSlot) -> bool {
+    pub(super) fn is_held(&self, slot: &FolderSlot) -> bool {
         slot.held.borrow().is_some() || slot.hosts().iter().all(|host| self.shared.host(*host).held.borrow().is_some())
-    }
-
-    /// Nothing is settling, queued, in flight or unrecorded, and nothing is due.
-    fn is_drained(&self) -> bool {
-        let now = self.shared.clock.now();
-        self.all_scanned()
-            && self.shared.hosts().iter().all(|(_, slot)| slot.claimed_once.load(Ordering::Relaxed))
-            && self.shared.folders().iter().all(|(_, slot)| {
-                self.is_held(slot) || status::nothing_settles(slot, now, ONCE_PATIENCE)
-            })
-            // After the feeds: what they have handed over is counted here. What the user paused is not waited for.
-            && self.shared.open.load(Ordering::SeqCst) == self.queued.len() as u64
-            && self.running.is_empty()
-            && self.shared.albums.is_settled()
-            && self.queued.values().all(|queued| self.is_held(&self.shared.slot(queued.task.folder)))
     }
 }

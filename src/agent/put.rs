@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::host::{Host, Progress};
 use crate::inspect;
-use crate::job::{ErrorClass, Failure, Fingerprint, Job, JobId, Outcome, Phase, Stage};
+use crate::job::{ErrorClass, Failure, Fingerprint, Job, Outcome, Phase, Stage};
 use crate::record::{Record, RecordError, Status};
 use crate::upload::{self, Terms};
 
@@ -42,21 +42,11 @@ pub async fn put(config: &Config, host: &dyn Host, path: &Path, progress: Arc<Pr
     });
     let (target, fingerprint, image) = inspected.await.map_err(|_| "reading it was interrupted".to_owned())??;
     let job = Job {
-        id: JobId::generate(),
-        folder,
-        name,
         path: target,
-        host: host.name().to_owned(),
         stage: Stage::Started,
-        fingerprint,
         image: Some(image),
         attempts: 1,
-        requeues: 0,
-        unknown_outcomes: 0,
-        queued_at: Clock::System.now(),
-        not_before: None,
-        record: None,
-        pending: false,
+        ..Job::new(folder, name, host.name().to_owned(), fingerprint, Clock::System.now())
     };
     let outcome = match host.limits().refuses(&image, fingerprint.len) {
         Some(refusal) => {
@@ -64,7 +54,12 @@ pub async fn put(config: &Config, host: &dyn Host, path: &Path, progress: Arc<Pr
             Outcome::Failed(Failure::new(ErrorClass::File, Phase::Inspect, message).advise(refusal.advice()))
         }
         None => {
-            let terms = Terms { progress, limit: config.pool.file_timeout.into(), strip_metadata: false };
+            // What no folder may send to this host is not sent by hand either.
+            let strip_metadata = config
+                .folders
+                .iter()
+                .any(|folder| folder.strip_metadata && folder.hosts().any(|used| used == host.name()));
+            let terms = Terms { progress, limit: config.pool.file_timeout.into(), strip_metadata };
             upload::attempt(host, &job, image, None, std::future::ready(Ok(None)), terms).await
         }
     };

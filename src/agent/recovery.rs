@@ -3,6 +3,8 @@
 //! | found | done |
 //! |---|---|
 //! | no ledger, or it was set aside | filled from the manifests (before anything is sent) |
+//! | a manifest with higher numbers than the ledger | the ledger went back to an earlier state: what they say is put in |
+//! | `started`, with a final line in the manifest | the ledger could not be written when it ended: as the line says |
 //! | `waiting`, `started` | due at once; `started` counts as an unknown outcome |
 //! | a result with its bookkeeping unfinished | finished: line unless it is there, sidecar, move |
 
@@ -15,18 +17,31 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::AgentError;
-use super::recorder::{Desk, Entry, Finished};
+use super::desk::{Desk, Entry};
+use super::recorder::Finished;
 use super::shared::Shared;
-use super::steps;
 use super::verdict::End;
+use super::{pulse, steps};
 use crate::config::{After, Folder};
 use crate::job::{Event as JobEvent, Job, JobId, Outcome, Stage};
-use crate::ledger::{Durability, HostPause, Memo, Write};
+use crate::ledger::{Durability, HostPause, LedgerError, Memo, Write};
 use crate::record::{Record, manifest, rebuild};
 use crate::telemetry::{Event, Fields, emit, shown, trouble};
 
+/// The kind of [`Memo`] that says how far the ledger was when a folder's manifests had more.
+const BEHIND: &str = "behind";
+
 /// How many rows are read or written at a time.
 const PAGE: usize = 512;
+
+/// How often the start tries to write to the ledger before it leaves another try to the service manager.
+const TRIES: u32 = 30;
+
+/// How often a manifest is read that is needed and cannot be read.
+const READS: u32 = 3;
+
+/// The time between two of these.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What the start found.
 #[derive(Debug)]
@@ -48,6 +63,8 @@ pub(super) struct Recovered {
 pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool) -> Result<Recovered, AgentError> {
     if rebuild {
         rebuild_ledger(shared).await?;
+    } else {
+        catch_up(shared).await?;
     }
     shared.orphans_as_before().await?;
     desk = open_manifests(shared, desk).await;
@@ -59,6 +76,10 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
         after = Some(last.id);
         let mut writes = Vec::new();
         for job in jobs {
+            let told = told_by_manifest(shared, &job);
+            // Before anything is sent: a twin is linked to it.
+            writes.extend(told.clone().map(|told| Write::Put(Box::new(told))));
+            let job = told.unwrap_or(job);
             if job.pending {
                 match finish_later(shared, job) {
                     Some(Unfinished::Entry(entry)) => outstanding.push(*entry),
@@ -74,6 +95,8 @@ pub(super) async fn recover(shared: &Arc<Shared>, mut desk: Desk, rebuild: bool)
     for (_, slot) in shared.folders() {
         slot.in_place.store(any_in_place(shared, &slot.config()).await?, Ordering::Relaxed);
     }
+    // In the order of their lines, not in that of their jobs.
+    outstanding.sort_by_key(|entry: &Entry| entry.record.seq);
     let seq = shared.ledger.last_seq().await?;
     let pauses = shared.ledger.pauses().await?;
     let circuits = shared.ledger.memos(steps::CIRCUITS.to_owned()).await?;
@@ -120,6 +143,15 @@ async fn open_manifests(shared: &Shared, mut desk: Desk) -> Desk {
         desk
     });
     opened.await.expect("opening manifests returns errors and does not panic")
+}
+
+/// A job whose last line was written while the ledger could not be, at the end of the last run: what the line says.
+fn told_by_manifest(shared: &Shared, job: &Job) -> Option<Job> {
+    let folder = shared.folder_of(&job.folder).filter(|_| job.stage == Stage::Started && !job.pending)?;
+    let manifest = shared.folder(folder).manifest.clone();
+    let line = manifest::find(&manifest, job.id, |line| line.status.is_final()).ok().flatten()?;
+    let stage = if line.status.is_success() { Stage::Uploaded } else { Stage::Failed };
+    Some(Job { stage, attempts: line.attempts, record: Some(line.json()), pending: true, ..job.clone() })
 }
 
 /// A job whose attempt was cut off is queued again.
@@ -176,53 +208,164 @@ fn finish_later(shared: &Shared, job: Job) -> Option<Unfinished> {
     let target = record.moved_to.as_ref().map(|moved_to| config.path.join(moved_to));
     Some(Unfinished::Entry(Box::new(Entry {
         from: job.path.clone(),
-        job,
+        job: Job { record: Some(record.json()), ..job },
         folder,
         record,
         target,
         perhaps_written: true,
         wants_line: true,
         line_done: false,
+        shelved: false,
+        refused_since: None,
+        replaced: false,
         took,
         worker: None,
         failure: None,
     })))
 }
 
-/// Fills an empty ledger from the manifests of all folders that are there. Until that is done nothing may be sent: a
-/// manifest that cannot be read is an error, not an empty one.
+/// Fills an empty ledger from the manifests of all folders that are there.
 async fn rebuild_ledger(shared: &Arc<Shared>) -> Result<(), AgentError> {
     for (_, slot) in shared.folders() {
         let config = slot.config();
-        let (folder, into) = (Arc::clone(&config), Arc::clone(shared));
-        let runtime = tokio::runtime::Handle::current();
-        let read = tokio::task::spawn_blocking(move || rebuild_folder(&folder, &into, &runtime)).await;
-        let unreadable = |source| AgentError::Manifest { path: config.manifest.clone(), source };
-        let (count, highest_seq) = read.map_err(|error| unreadable(io::Error::other(error)))?.map_err(unreadable)?;
-        shared.write(vec![Write::Seq(highest_seq)], Durability::Process).await;
-        if count > 0 {
-            emit(
-                Event::LedgerRepaired,
-                &Fields { folder: Some(&config.path), ..Fields::default() },
-                format_args!("the ledger was rebuilt from {}: {count} files known", shown(&config.manifest)),
-            );
-        }
+        let count = read_manifests(shared, &config, 0).await?;
+        repaired(&config, count, |manifest| format!("the ledger was rebuilt from {manifest}: {count} files known"));
     }
-    Ok(shared.ledger.complete().await?)
+    Ok(completed(shared).await?)
 }
 
-/// One folder's jobs into the ledger, page by page; gives their number and the highest `seq`.
-fn rebuild_folder(folder: &Folder, shared: &Shared, runtime: &Handle) -> io::Result<(usize, u64)> {
-    let mut jobs = rebuild::jobs(folder)?;
+/// Puts in what the manifests know and the ledger does not: it was taken from a backup, its log lost an end that was damaged
+/// (SQLite goes back to the last whole transaction without a word), or it could not be written when the last run ended.
+///
+/// The first job that is put in raises the ledger's number. So what was known before is noted first, and stays noted for each
+/// folder until its manifests have been read: this start may be cut off, and a folder may be away.
+async fn catch_up(shared: &Arc<Shared>) -> Result<(), AgentError> {
+    let known = shared.ledger.last_seq().await?;
+    let noted = shared.ledger.memos(BEHIND.to_owned()).await?;
+    let folders: Vec<_> = shared.folders().iter().map(|(_, slot)| slot.config()).collect();
+    let look = move || folders.into_iter().map(|folder| (highest_of(&folder), folder)).collect::<Vec<_>>();
+    let looked = tokio::task::spawn_blocking(look).await.expect("looking returns errors and does not panic");
+    let looked: Vec<(Option<u64>, Arc<Folder>, Option<u64>)> = looked
+        .into_iter()
+        .map(|(highest, folder)| {
+            let note = noted.iter().find(|memo| memo.key == key_of(&folder)).and_then(|memo| memo.value.parse().ok());
+            (highest, folder, note)
+        })
+        .collect();
+    let is_ahead = |highest: Option<u64>, note: Option<u64>| highest.is_some_and(|last| last > note.unwrap_or(known));
+    let any = looked.iter().any(|(highest, _, note)| is_ahead(*highest, *note));
+    let mut notes = Vec::new();
+    for (highest, folder, note) in &looked {
+        let stays = is_ahead(*highest, *note) || highest.is_none() && (any || note.is_some());
+        match note {
+            None if stays => notes.push(note_of(folder, known)),
+            Some(_) if !stays => notes.push(Write::Drop { kind: BEHIND.to_owned(), key: key_of(folder) }),
+            _ => {}
+        }
+    }
+    shared.write(notes, Durability::Process).await;
+    for (_, folder, note) in looked.into_iter().filter(|(highest, _, note)| is_ahead(*highest, *note)) {
+        pulse::starting(true);
+        let since = note.unwrap_or(known);
+        let count = read_manifests(shared, &folder, since + 1).await?;
+        repaired(&folder, count, |manifest| {
+            format!("the ledger lacked what {manifest} has after number {since}: {count} files put in")
+        });
+        let read = Write::Drop { kind: BEHIND.to_owned(), key: key_of(&folder) };
+        shared.write(vec![read], Durability::Process).await;
+    }
+    Ok(())
+}
+
+/// The highest number of a folder's manifests; none if they are not there, or cannot be read now.
+fn highest_of(folder: &Folder) -> Option<u64> {
+    manifest::last_seq(&folder.manifest).ok().filter(|last| *last > 0)
+}
+
+fn key_of(folder: &Folder) -> String {
+    folder.path.to_string_lossy().into_owned()
+}
+
+fn note_of(folder: &Folder, known: u64) -> Write {
+    Write::Keep(Memo { kind: BEHIND.to_owned(), key: key_of(folder), value: known.to_string() })
+}
+
+fn repaired(folder: &Folder, count: usize, message: impl Fn(&str) -> String) {
+    if count > 0 {
+        let fields = Fields { folder: Some(&folder.path), ..Fields::default() };
+        emit(Event::LedgerRepaired, &fields, format_args!("{}", message(&shown(&folder.manifest).to_string())));
+    }
+}
+
+/// Puts the jobs of a folder's manifests into the ledger whose last line has the number `from` or a higher one; gives how
+/// many. Until that is done nothing may be sent: a manifest that cannot be read is an error, not an empty one.
+async fn read_manifests(shared: &Arc<Shared>, folder: &Arc<Folder>, from: u64) -> Result<usize, AgentError> {
+    let (config, into, runtime) = (Arc::clone(folder), Arc::clone(shared), Handle::current());
+    let read = move || patiently(|| into_ledger(&config, from, &into, &runtime));
+    let unreadable = |source| AgentError::Manifest { path: folder.manifest.clone(), source };
+    let read = tokio::task::spawn_blocking(read).await.map_err(|error| unreadable(io::Error::other(error)))?;
+    let (count, highest_seq) = read.map_err(unreadable)?;
+    if highest_seq > 0 {
+        shared.write(vec![Write::Seq(highest_seq)], Durability::Process).await;
+    }
+    Ok(count)
+}
+
+/// Reads a few times what a disk with trouble does not give at once; what was written already is written again, which changes
+/// nothing. Blocking.
+fn patiently<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..READS {
+        match read() {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => std::thread::sleep(AGAIN),
+            done => return done,
+        }
+    }
+    read()
+}
+
+/// Says that the ledger is complete; a disk that is full or has trouble gets [`TRIES`] times to take that.
+async fn completed(shared: &Shared) -> Result<(), LedgerError> {
+    for _ in 1..TRIES {
+        match shared.ledger.complete().await {
+            Err(LedgerError::Storage(reason)) => shared.ledger_is_ill(&reason),
+            done => {
+                shared.ledger_is_well();
+                return done;
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    shared.ledger.complete().await
+}
+
+/// One folder's jobs into the ledger, page by page; gives their number and the highest `seq`. Blocking.
+fn into_ledger(folder: &Folder, from: u64, shared: &Shared, runtime: &Handle) -> io::Result<(usize, u64)> {
+    let mut jobs = rebuild::jobs(folder, from)?;
     let highest_seq = jobs.highest_seq();
     let mut count = 0;
     loop {
-        let page: Vec<Write> =
-            jobs.by_ref().take(PAGE).map(|job| job.map(|job| Write::Put(Box::new(job)))).collect::<io::Result<_>>()?;
+        let page: Vec<Job> = jobs.by_ref().take(PAGE).collect::<io::Result<_>>()?;
         if page.is_empty() {
             return Ok((count, highest_seq));
         }
-        count += page.len();
-        runtime.block_on(shared.write(page, Durability::Process));
+        let mut lacking = Vec::new();
+        for job in page {
+            if from == 0 || runtime.block_on(is_lacking(shared, &job)).map_err(io::Error::other)? {
+                lacking.push(Write::Put(Box::new(job)));
+            }
+        }
+        count += lacking.len();
+        runtime.block_on(shared.write(lacking, Durability::Process));
     }
+}
+
+/// Whether the ledger does not know what the last line of `job` says. If it does, it may know something newer besides, such as
+/// that the user wants another try.
+async fn is_lacking(shared: &Shared, job: &Job) -> Result<bool, LedgerError> {
+    let row = shared.ledger.job(job.id).await?;
+    Ok(row.is_none_or(|row| seq_of(&row) < seq_of(job)))
+}
+
+fn seq_of(job: &Job) -> u64 {
+    job.record.as_deref().and_then(|record| Record::parse(record.as_bytes()).ok()).map_or(0, |record| record.seq)
 }

@@ -11,20 +11,21 @@ use tokio::sync::oneshot;
 use super::pool::Pool;
 use super::shared::{Note, Shared};
 use super::wiring::{self, Wired};
-use super::{Loaded, intake, steer};
+use super::{Loaded, claim, intake, pulse, steer};
 use crate::config::{ConfigError, difference};
 use crate::control::steer::Reloaded;
 use crate::flow::Scale;
+use crate::panics;
 use crate::schedule::Input;
 use crate::telemetry::{Event, Fields, emit, set_level};
 
 /// Starts what belongs to new hosts and feeds.
 pub(super) fn start_tasks(shared: &Arc<Shared>, wired: Wired) {
     for host in wired.new_hosts {
-        shared.tracker.spawn(intake::claim_due(Arc::clone(shared), host));
+        shared.tracker.spawn(panics::essential(claim::claim_due(Arc::clone(shared), host)));
     }
     for fed in wired.fed {
-        shared.tracker.spawn(intake::watch_folder(Arc::clone(shared), fed));
+        shared.tracker.spawn(panics::essential(intake::watch_folder(Arc::clone(shared), fed)));
     }
 }
 
@@ -37,6 +38,9 @@ impl Pool {
                 Some("the agent was started without a configuration file: there is nothing to read".to_owned());
             return drop(reply.send(Reloaded { rejected, ..Reloaded::default() }));
         };
+        if self.ready && !self.stopping {
+            pulse::reloading();
+        }
         self.shared.tracker.spawn(async move {
             if let Ok(loaded) = tokio::task::spawn_blocking(move || read()).await {
                 let _ = shared.notes.send(Note::Loaded(Box::new(loaded), reply)).await;
@@ -44,8 +48,18 @@ impl Pool {
         });
     }
 
+    /// Applies what was read, and answers. The service manager waits for the word that it is over.
+    pub(super) fn loaded(&mut self, loaded: Result<Loaded, ConfigError>, reply: oneshot::Sender<Reloaded>) {
+        let answer = self.reload(loaded);
+        if self.ready && !self.stopping {
+            pulse::ready(self);
+        }
+        // The one who asked may be gone.
+        let _ = reply.send(answer);
+    }
+
     /// Applies what was read, or says what is wrong with it.
-    pub(super) fn reload(&mut self, loaded: Result<Loaded, ConfigError>) -> Reloaded {
+    fn reload(&mut self, loaded: Result<Loaded, ConfigError>) -> Reloaded {
         if self.stopping {
             let rejected = Some("the agent is stopping".to_owned());
             return Reloaded { rejected, ..Reloaded::default() };
@@ -96,7 +110,7 @@ impl Pool {
             let _ = shared.notes.send(Note::Restored).await;
             start_tasks(&shared, wired);
             for path in paths {
-                intake::make_due(&shared, &path).await;
+                claim::make_due(&shared, &path).await;
             }
             shared.wake_claimers();
         });

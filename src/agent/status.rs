@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::pool::Pool;
-use super::shared::{FolderId, FolderSlot, HostSlot, Shared};
+use super::shared::{FolderId, Shared};
+use super::slots::{FolderSlot, HostSlot};
 use crate::clock::WallTime;
 use crate::control::model::{
-    AttemptStatus, FolderStatus, HostStatus, PoolStatus, SettlingStatus, StageCounts, StageTimes, Status,
+    AttemptStatus, FolderStatus, HostStatus, PoolStatus, QuotaStatus, SettlingStatus, StageCounts, StageTimes, Status,
 };
 use crate::control::{Retried, RetryWhat};
 use crate::flow::Cause;
@@ -23,13 +24,20 @@ use crate::ledger::{Census, Durability, Write};
 use crate::schedule::{HostId, LaneView};
 use crate::telemetry::shown;
 
+/// How long all that is asked for waits for last outcomes to be recorded, before they are said to be busy: a sync or two.
+const RECORDING: Duration = Duration::from_secs(1);
+
+/// The time between two looks at it.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// How many jobs `retry --all` takes from the ledger at a time.
 const PAGE: usize = 256;
 
-/// No file changed within `patience` and is still incomplete, and none is on its way from the feed.
+/// No file changed within `patience` and is still incomplete, and none is on its way to the feed or from it.
 pub(super) fn nothing_settles(slot: &FolderSlot, now: WallTime, patience: Duration) -> bool {
     let feed = slot.hints().status();
-    feed.settling.iter().all(|file| now.since(file.last_change) > patience)
+    !feed.hinted
+        && feed.settling.iter().all(|file| now.since(file.last_change) > patience)
         && feed.offered == slot.taken.load(Ordering::SeqCst)
 }
 
@@ -134,6 +142,7 @@ fn folder_status(pool: &Pool, id: FolderId, slot: &FolderSlot) -> FolderStatus {
             .map(|file| SettlingStatus { file: shown(&file.name), since: file.since, last_change: file.last_change })
             .collect(),
         settling_total: feed.settling_total,
+        unreadable: feed.unreadable.iter().map(|directory| shown(directory)).collect(),
         counts: StageCounts { waiting, ..StageCounts::default() },
         oldest_open_at: oldest,
         oldest_at: StageTimes { waiting: oldest, ..StageTimes::default() },
@@ -158,6 +167,11 @@ fn host_status(pool: &Pool, id: HostId, slot: &HostSlot) -> HostStatus {
         max_parallel: view.ceiling,
         queued: view.queued,
         paused_until,
+        quota: view.quota.map(|(quota, left)| QuotaStatus {
+            count: quota.count,
+            period_seconds: quota.period.as_secs(),
+            left,
+        }),
         held_since: *slot.held.borrow(),
         pause_reason,
         last_success_at: *slot.last_success.lock().unwrap_or_else(PoisonError::into_inner),
@@ -223,25 +237,23 @@ fn time_left(progress: &Progress) -> Option<u64> {
 /// Makes resting and failed jobs due now.
 pub(super) async fn retry(shared: &Shared, what: RetryWhat) -> Retried {
     let mut retried = Retried::default();
+    let until = Instant::now() + RECORDING;
     match what {
         RetryWhat::All => {
             for stage in [Stage::Cooling, Stage::Failed] {
-                retry_stage(shared, stage, &mut retried).await;
+                retry_stage(shared, stage, None, until, &mut retried).await;
             }
         }
         RetryWhat::Paths(paths) => {
             for path in paths {
                 match job_at(shared, &path).await {
-                    Some(job) => retry_job(shared, job, &mut retried).await,
-                    None => retried.refused.push(format!(
-                        "{}: no resting or failed upload of this name; a file in the drop folder is taken by itself",
-                        shown(&path)
-                    )),
+                    Some(job) => retry_job(shared, job, until, &mut retried).await,
+                    None => retry_below(shared, &path, until, &mut retried).await,
                 }
             }
         }
         RetryWhat::Job(id) => match shared.ledger.job(id).await {
-            Ok(Some(job)) => retry_job(shared, job, &mut retried).await,
+            Ok(Some(job)) => retry_job(shared, job, until, &mut retried).await,
             _ => retried.refused.push(format!("{id}: no such job")),
         },
     }
@@ -266,21 +278,50 @@ pub(super) async fn job_at(shared: &Shared, path: &Path) -> Option<Job> {
     None
 }
 
-async fn retry_stage(shared: &Shared, stage: Stage, retried: &mut Retried) {
+/// Every resting or failed job whose file lies below this folder, or was dropped there.
+async fn retry_below(shared: &Shared, folder: &Path, until: Instant, retried: &mut Retried) {
+    let before = (retried.queued, retried.refused.len());
+    for stage in [Stage::Cooling, Stage::Failed] {
+        retry_stage(shared, stage, Some(folder), until, retried).await;
+    }
+    if before == (retried.queued, retried.refused.len()) {
+        retried.refused.push(format!(
+            "{}: no resting or failed upload of this name, or in a folder of this name; a file in the drop folder is taken by itself",
+            shown(folder)
+        ));
+    }
+}
+
+async fn retry_stage(shared: &Shared, stage: Stage, below: Option<&Path>, until: Instant, retried: &mut Retried) {
+    let meant = |job: &Job| {
+        below.is_none_or(|below| job.path.starts_with(below) || job.folder.join(&job.name).starts_with(below))
+    };
     let mut before = None;
     loop {
         let Ok(jobs) = shared.ledger.jobs(Some(stage), before, PAGE).await else { return };
         let Some(last) = jobs.last() else { return };
         before = Some(last.id);
         for job in jobs {
-            if shared.folder_of(&job.folder).is_some() {
-                retry_job(shared, job, retried).await;
+            if meant(&job) && shared.folder_of(&job.folder).is_some() {
+                retry_job(shared, job, until, retried).await;
             }
         }
     }
 }
 
-async fn retry_job(shared: &Shared, mut job: Job, retried: &mut Retried) {
+/// The job once its last outcome is recorded, if that is `until` then.
+async fn recorded(shared: &Shared, mut job: Job, until: Instant) -> Job {
+    while job.pending && Instant::now() < until {
+        tokio::time::sleep(AGAIN).await;
+        if let Ok(Some(now)) = shared.ledger.job(job.id).await {
+            job = now;
+        }
+    }
+    job
+}
+
+async fn retry_job(shared: &Shared, job: Job, until: Instant, retried: &mut Retried) {
+    let mut job = recorded(shared, job, until).await;
     if job.pending {
         retried.refused.push(format!("{}: its last outcome is being recorded; try again", shown(&job.path)));
         return;
@@ -292,6 +333,12 @@ async fn retry_job(shared: &Shared, mut job: Job, retried: &mut Retried) {
             shared.write(vec![Write::Put(Box::new(job))], Durability::Process).await;
             retried.queued += 1;
         }
-        Err(error) => retried.refused.push(format!("{}: {error}", shown(&job.path))),
+        Err(_) => {
+            let why = match job.stage {
+                Stage::Uploaded | Stage::Done => "it is uploaded already; `pixchute find` shows its link",
+                _ => "it waits or is being uploaded already",
+            };
+            retried.refused.push(format!("{}: {why}", shown(&job.path)));
+        }
     }
 }

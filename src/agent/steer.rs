@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::intake;
+use super::claim;
 use super::pool::Pool;
 use super::shared::{FolderId, Shared};
 use crate::clock::WallTime;
@@ -221,7 +221,7 @@ impl Pool {
             format_args!("{} is read again: the user says so", shown(&path)),
         );
         let shared = Arc::clone(&self.shared);
-        self.shared.tracker.spawn(async move { intake::make_due(&shared, &path).await });
+        self.shared.tracker.spawn(async move { claim::make_due(&shared, &path).await });
         true
     }
 

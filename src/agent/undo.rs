@@ -4,8 +4,12 @@
 //! counts as deleted, and finishes. The manifest keeps its line, because it tells what happened; that the image is gone
 //! stands in the ledger (so that nothing links to it any more), in a memo of the job (which the link files read) and in
 //! the sidecar. Needs no running agent: whoever holds the ledger may do it.
+//!
+//! Files with the same content can have the same link, and nobody shall lose a link that was not named: who names a file
+//! or a job gives up the link of that one, and the image goes with the last that has it; who names the link itself means
+//! all of them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +28,9 @@ use crate::telemetry::{Event, Fields, emit, shown, trouble};
 
 /// The kind of the memos: the key is a job, the value the moment.
 const REMOVED: &str = "removed";
+
+/// Jobs that are read from the ledger at once.
+const PAGE: usize = 500;
 
 /// The host of a name, if it is configured.
 pub type Hosts = Box<dyn Fn(&str) -> Option<Arc<dyn Host>> + Send + Sync>;
@@ -70,10 +77,10 @@ pub(super) async fn here(shared: &Arc<Shared>, body: UndoBody) -> Result<Undone,
             shared.links.note(folder, record);
         }
     }
-    if undone.result == UndoResult::Deleted {
+    if matches!(undone.result, UndoResult::Deleted | UndoResult::Kept) && !records.is_empty() {
         let (file, host) = (Path::new(&undone.file), undone.host.as_str());
         let fields = Fields { service: Some(host), file: Some(file), url: Some(&undone.url), ..Fields::default() };
-        emit(Event::AgentSteered, &fields, format_args!("asked to delete {} on {host}: done", shown(file)));
+        emit(Event::AgentSteered, &fields, format_args!("asked to undo {} on {host}: done", shown(file)));
     }
     Ok(undone)
 }
@@ -84,35 +91,70 @@ impl Undo {
     /// # Errors
     /// Why there is nothing to be deleted, in words for the user.
     pub async fn run(self, body: UndoBody) -> Result<(Undone, Vec<Record>), String> {
-        let records = self.find(&body.target).await?;
-        let record = records.last().ok_or("nothing was found")?.clone();
+        let mut records = self.find(&body.target).await?;
+        let record = records.pop().ok_or("nothing was found")?;
         let links = record.links().ok_or_else(|| format!("{} has no link: nothing was uploaded", record.file))?;
+        let gone = self.ledger.memos(REMOVED.to_owned()).await.map_err(|error| error.to_string())?;
+        let gone: BTreeMap<String, String> = gone.into_iter().map(|memo| (memo.key, memo.value)).collect();
+        records.retain(|other| !gone.contains_key(&other.job.to_string()));
         let (file, host, url) = (record.file.clone(), record.host.clone(), links.url.clone());
-        let others: BTreeSet<&String> =
-            records.iter().map(|other| &other.file).filter(|other| **other != file).collect();
-        let also = others.into_iter().cloned().collect();
-        let undone = |result| Undone { result, file, host, url, also };
-        if let Some(at) = self.removed_at(record.job).await? {
-            return Ok((undone(UndoResult::Already(at)), Vec::new()));
+        let others: BTreeSet<String> = records.iter().map(|other| other.file.clone()).collect();
+        let undone = |result| Undone { result, file, host, url, also: others.into_iter().collect() };
+        if let Some(at) = gone.get(&record.job.to_string()) {
+            return Ok((undone(UndoResult::Already(serde_json::from_str(at).unwrap_or(self.now))), Vec::new()));
         }
-        // A mirrored file is on several hosts; the first that keeps it is what there is to tell.
-        let mirrored = record.mirrors.iter().filter_map(|mirror| Some((mirror.host.clone(), mirror.links()?)));
-        let mut places: Vec<(String, Links)> = mirrored.collect();
+        if records.is_empty() || matches!(body.target, Target::Url(_)) {
+            if let Some(twin) = self.under_way(&record).await? {
+                let message = format!("the same picture is being sent as {twin}: repeat the command when that is done");
+                return Ok((undone(UndoResult::Failed(message)), Vec::new()));
+            }
+            let result = self.delete_all(&record, links, body.dry_run).await;
+            if result != UndoResult::Deleted {
+                return Ok((undone(result), Vec::new()));
+            }
+            records.push(record);
+            self.keep(&records).await?;
+            return Ok((undone(UndoResult::Deleted), records));
+        }
+        let records = vec![record];
+        if !body.dry_run {
+            self.keep(&records).await?;
+        }
+        Ok((undone(UndoResult::Kept), records))
+    }
+
+    /// Deletes the image on each of its hosts; the first that keeps it is what there is to tell.
+    async fn delete_all(&self, record: &Record, links: Links, dry_run: bool) -> UndoResult {
+        let mut places = places_of(record);
         if places.is_empty() {
             places.push((record.host.clone(), links));
         }
         let mut result = UndoResult::Impossible;
         for (name, links) in &places {
-            result = self.delete(name, links, body.dry_run).await;
+            result = self.delete(name, links, dry_run).await;
             if !matches!(result, UndoResult::Deleted | UndoResult::Possible) {
                 break;
             }
         }
-        if result != UndoResult::Deleted {
-            return Ok((undone(result), Vec::new()));
+        result
+    }
+
+    /// The name of another file with this content that is on its way to a host: on stores that name by content it may be
+    /// about to get the same link.
+    async fn under_way(&self, record: &Record) -> Result<Option<String>, String> {
+        let mut after = None;
+        loop {
+            let page = self.ledger.unfinished(after, PAGE).await.map_err(|error| error.to_string())?;
+            let Some(last) = page.last() else { return Ok(None) };
+            after = Some(last.id);
+            let twin = page.iter().find(|job| {
+                let sent = matches!(job.stage, Stage::Started | Stage::Uploaded);
+                sent && job.id != record.job && job.image.is_some_and(|image| record.blake3 == Some(image.hash))
+            });
+            if let Some(twin) = twin {
+                return Ok(Some(twin.name.display().to_string()));
+            }
         }
-        self.keep(&records).await?;
-        Ok((undone(result), records))
     }
 
     async fn delete(&self, name: &str, links: &Links, dry_run: bool) -> UndoResult {
@@ -133,13 +175,7 @@ impl Undo {
         }
     }
 
-    async fn removed_at(&self, job: JobId) -> Result<Option<WallTime>, String> {
-        let memos = self.ledger.memos(REMOVED.to_owned()).await.map_err(|error| error.to_string())?;
-        let memo = memos.into_iter().find(|memo| memo.key == job.to_string());
-        Ok(memo.map(|memo| serde_json::from_str(&memo.value).unwrap_or(self.now)))
-    }
-
-    /// Every record of the same image on the same host; the one that was meant is the last.
+    /// Every record that has the same link; the one that was meant is the last.
     async fn find(&self, target: &Target) -> Result<Vec<Record>, String> {
         let unread = |error: LedgerError| error.to_string();
         let job = match target {
@@ -152,10 +188,12 @@ impl Undo {
             return Err(format!("{} is {}: nothing was uploaded", job.name.display(), job.stage.name()));
         }
         let mut folders = self.folders.clone();
-        if let Some(job) = &job
-            && !folders.iter().any(|folder| folder.path == job.folder)
-        {
-            folders.push(Folder::new(job.folder.clone(), &job.host));
+        // Folders that are not configured any more have links too.
+        let known = self.ledger.census().await.map_err(unread)?.into_iter().map(|row| (row.folder, row.host));
+        for (folder, host) in known.chain(job.map(|job| (job.folder, job.host))) {
+            if !folders.iter().any(|known| known.path == folder) {
+                folders.push(Folder::new(folder, &host));
+            }
         }
         let target = target.clone();
         let reading = tokio::task::spawn_blocking(move || search(&folders, &target, meant));
@@ -220,15 +258,26 @@ fn search(folders: &[Folder], target: &Target, mut meant: Option<Record>) -> Res
         Target::Url(url) => format!("{url}: no manifest has this link"),
         Target::Path(path) => format!("{}: no upload of this name is known", path.display()),
     })?;
+    let links = links_of(&meant);
     let mut records = Vec::new();
     for record in successes(folders) {
         let record = record?;
-        if record.job != meant.job && record.host == meant.host && record.url == meant.url {
+        if record.job != meant.job && links_of(&record).iter().any(|link| links.contains(link)) {
             records.push(record);
         }
     }
     records.push(meant);
     Ok(records)
+}
+
+/// Host and links of each place that has the image of a mirrored file.
+fn places_of(record: &Record) -> Vec<(String, Links)> {
+    record.mirrors.iter().filter_map(|mirror| Some((mirror.host.clone(), mirror.links()?))).collect()
+}
+
+/// The pages of the image on all its hosts.
+fn links_of(record: &Record) -> Vec<String> {
+    places_of(record).into_iter().map(|(_, links)| links.url).chain(record.url.clone()).collect()
 }
 
 fn successes(folders: &[Folder]) -> impl Iterator<Item = Result<Record, String>> {
@@ -266,7 +315,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::host::{Doing, Limits, Sending, Upload};
-    use crate::job::{ErrorClass, Failure, Fingerprint, Phase};
+    use crate::job::{ContentHash, ErrorClass, Failure, Fingerprint, ImageFacts, ImageKind, Phase};
     use crate::ledger::MemoryLedger;
     use crate::record::Status;
 
@@ -311,23 +360,10 @@ mod tests {
             self.seq += 1;
             let path = self.dir.path().join("done").join(name);
             std::fs::create_dir_all(path.parent().expect("done")).expect("made");
-            let mut job = Job {
-                id: JobId::generate(),
-                folder: self.dir.path().to_owned(),
-                name: name.into(),
-                path: path.clone(),
-                host: "h".into(),
-                stage: Stage::Done,
-                fingerprint: Fingerprint { dev: 1, ino: self.seq, len: 1, mtime_ns: 0 },
-                image: None,
-                attempts: 1,
-                requeues: 0,
-                unknown_outcomes: 0,
-                queued_at: WallTime::from_millis(0),
-                not_before: None,
-                record: None,
-                pending: false,
-            };
+            let fingerprint = Fingerprint { dev: 1, ino: self.seq, len: 1, mtime_ns: 0 };
+            let (folder, queued_at) = (self.dir.path().to_owned(), WallTime::from_millis(0));
+            let job = Job::new(folder, name.into(), "h".into(), fingerprint, queued_at);
+            let mut job = Job { path: path.clone(), stage: Stage::Done, attempts: 1, ..job };
             let mut record = Record::of(&job, self.seq, WallTime::from_millis(0), Status::Uploaded);
             record.url = Some(url.to_owned());
             record.delete_token = Some("good".to_owned());
@@ -362,13 +398,20 @@ mod tests {
         let twin = world.add("b.jpg", &url(1), |record| record.status = Status::Linked).await;
         let other = world.add("c.jpg", &url(2), |_| {}).await;
 
+        let dry = world.undo(Target::Url(url(1)), true).await.expect("found");
+        assert_eq!((dry.result, dry.also.as_slice()), (UndoResult::Possible, ["a.jpg".to_owned()].as_slice()));
         let dry = world.undo(Target::Job(job), true).await.expect("found");
-        assert_eq!((dry.result, dry.also.as_slice()), (UndoResult::Possible, ["b.jpg".to_owned()].as_slice()));
+        assert_eq!((dry.result, dry.also.as_slice()), (UndoResult::Kept, ["b.jpg".to_owned()].as_slice()));
         assert!(removed(&*world.ledger).await.expect("read").is_empty());
 
         let dropped = world.dir.path().join("a.jpg");
-        let done = world.undo(Target::Path(dropped), false).await.expect("found");
-        assert_eq!((done.result, done.file.as_str(), done.url), (UndoResult::Deleted, "a.jpg", url(1)));
+        let done = world.undo(Target::Path(dropped.clone()), false).await.expect("found");
+        assert_eq!((done.result, done.file.as_str(), done.url), (UndoResult::Kept, "a.jpg", url(1)));
+        assert_eq!(removed(&*world.ledger).await.expect("read"), [job].into());
+        let again = world.undo(Target::Path(dropped), false).await.expect("found").result;
+        assert!(matches!(again, UndoResult::Already(_)), "{again:?}");
+        let last = world.undo(Target::Job(twin), false).await.expect("found");
+        assert_eq!((last.result, last.also.len()), (UndoResult::Deleted, 0), "with the last link the image goes");
         assert_eq!(removed(&*world.ledger).await.expect("read"), [job, twin].into());
         let kept = world.ledger.job(job).await.expect("read").expect("there").record.expect("a record");
         assert!(Record::parse(kept.as_bytes()).expect("a record").removed_at.is_some());
@@ -379,6 +422,31 @@ mod tests {
         assert!(matches!(world.undo(Target::Url(url(1)), false).await.expect("found").result, UndoResult::Already(_)));
         assert_eq!(world.undo(Target::Path(place("c.jpg")), true).await.expect("found").result, UndoResult::Possible);
         assert_eq!(world.undo(Target::Job(other), false).await.expect("found").result, UndoResult::Deleted);
+    }
+
+    #[tokio::test]
+    async fn who_names_the_link_means_every_file_that_has_it() {
+        let mut world = World::new();
+        let url = "https://h.example/1";
+        let jobs = [world.add("a.jpg", url, |_| {}).await, world.add("b.jpg", url, |_| {}).await];
+        let done = world.undo(Target::Url(url.to_owned()), false).await.expect("found");
+        assert_eq!((done.result, done.also.len()), (UndoResult::Deleted, 1));
+        assert_eq!(removed(&*world.ledger).await.expect("read"), jobs.into());
+    }
+
+    #[tokio::test]
+    async fn what_is_being_sent_again_is_not_deleted() {
+        let mut world = World::new();
+        let content = ContentHash([7; 32]);
+        let job = world.add("a.jpg", "https://h.example/1", |record| record.blake3 = Some(content)).await;
+        let facts = ImageFacts { kind: ImageKind::Png, width: 1, height: 1, animated: false, hash: content };
+        let mut twin = world.ledger.job(job).await.expect("read").expect("there");
+        (twin.id, twin.name, twin.stage, twin.image) = (JobId::generate(), "b.jpg".into(), Stage::Started, Some(facts));
+        twin.record = None;
+        world.ledger.write(vec![Write::Put(Box::new(twin))], Durability::Process).await.expect("written");
+        let result = world.undo(Target::Job(job), false).await.expect("found").result;
+        assert!(matches!(&result, UndoResult::Failed(why) if why.contains("b.jpg")), "{result:?}");
+        assert!(removed(&*world.ledger).await.expect("read").is_empty());
     }
 
     #[tokio::test]

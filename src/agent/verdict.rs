@@ -143,7 +143,7 @@ pub(super) fn rest_after(failure: &Failure, cooldown: &Backoff) -> Option<Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Fingerprint, JobId, Phase};
+    use crate::job::{Fingerprint, Phase};
 
     const NOW: WallTime = WallTime::from_millis(1_000_000);
 
@@ -153,23 +153,9 @@ mod tests {
     }
 
     fn job(requeues: u32) -> Job {
-        Job {
-            id: JobId::generate(),
-            folder: "/drop".into(),
-            name: "x.jpg".into(),
-            path: "/drop/x.jpg".into(),
-            host: "h".into(),
-            stage: Stage::Started,
-            fingerprint: Fingerprint { dev: 1, ino: 2, len: 3, mtime_ns: 4 },
-            image: None,
-            attempts: requeues + 1,
-            requeues,
-            unknown_outcomes: 0,
-            queued_at: NOW,
-            not_before: None,
-            record: None,
-            pending: false,
-        }
+        let fingerprint = Fingerprint { dev: 1, ino: 2, len: 3, mtime_ns: 4 };
+        let job = Job::new("/drop".into(), "x.jpg".into(), "h".into(), fingerprint, NOW);
+        Job { stage: Stage::Started, attempts: requeues + 1, requeues, ..job }
     }
 
     fn fail(job: Job, failure: Failure) -> Recorded {

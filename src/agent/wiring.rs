@@ -11,12 +11,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::AgentError;
-use super::shared::{FolderId, FolderSlot, HostSlot, Shared, Wiring};
-use crate::config::{Config, Folder, alike};
+use super::shared::{FolderId, Shared};
+use super::slots::{FolderSlot, HostSlot, Wiring};
+use crate::config::{Config, Folder, alike, paths};
 use crate::flow::{Flow, Limits};
 use crate::host::Host;
 use crate::schedule::HostId;
-use crate::watch::{Busy, FolderFeed, Ignore};
+use crate::watch::{BadPattern, Busy, FolderFeed, Ignore};
 
 /// A new feed and what ends it.
 pub(super) struct Fed {
@@ -51,8 +52,11 @@ pub(super) fn wire(
     }
     let places = shared.keep_places(own_places(&config), &config);
     // Sidecars, manifests and ledgers are no images by name; what lies in our own folders is named here.
-    let ignores: Vec<Ignore> =
-        config.folders.iter().map(|folder| Ignore::new(folder, places.clone())).collect::<Result<_, _>>()?;
+    let closed: Vec<Vec<PathBuf>> = config.folders.iter().map(|folder| closed_places(&config, folder)).collect();
+    let ignore = |(folder, closed): (&Folder, &Vec<PathBuf>)| {
+        Ok::<_, BadPattern>(Ignore::new(folder, places.clone())?.closed_to(closed.clone()))
+    };
+    let ignores: Vec<Ignore> = config.folders.iter().zip(&closed).map(ignore).collect::<Result<_, _>>()?;
     let old = shared.config();
     let mut wired = Wired::default();
     for (name, host) in built {
@@ -62,8 +66,10 @@ pub(super) fn wire(
         slot.set_gone(!built.contains_key(&slot.name));
         slot.room.resize(room_of_host(&config, &slot.name), shared);
     }
-    for (folder, ignore) in config.folders.iter().zip(ignores) {
-        wire_folder(shared, folder, ignore, (&places, room_of_folder(&config)), &mut wired);
+    for ((folder, ignore), closed) in config.folders.iter().zip(ignores).zip(closed) {
+        let concerns = |place: &&PathBuf| folder.follow_symlinks || place.starts_with(&folder.path);
+        let concerned: Vec<PathBuf> = places.iter().filter(concerns).cloned().chain(closed).collect();
+        wire_folder(shared, folder, ignore, (concerned, room_of_folder(&config)), &mut wired);
     }
     for (id, slot) in shared.folders() {
         if !config.folders.iter().any(|folder| folder.path == slot.config().path) {
@@ -93,35 +99,28 @@ fn wire_folder(
     shared: &Shared,
     folder: &Folder,
     ignore: Ignore,
-    (places, room): (&[PathBuf], usize),
+    (places, room): (Vec<PathBuf>, usize),
     wired: &mut Wired,
 ) {
     let hosts: Arc<[HostId]> = folder.hosts().filter_map(|name| shared.host_named(name)).collect();
-    let inside: Vec<PathBuf> = places.iter().filter(|place| place.starts_with(&folder.path)).cloned().collect();
     let known = shared.slot_at(&folder.path);
     if let Some((id, slot)) = &known
-        && let Some((was, was_inside)) = slot.if_active()
+        && let Some((was, were)) = slot.if_active()
     {
         slot.room.resize(room, shared);
-        if *was == *folder && slot.hosts() == hosts && was_inside == inside {
+        if *was == *folder && slot.hosts() == hosts && were == places {
             return;
         }
         wired.changed.push(*id);
-        if was_inside == inside && feeds_alike(&was, folder) {
+        if were == places && feeds_alike(&was, folder) {
             return slot.rewire(|wiring| Wiring { config: Arc::new(folder.clone()), hosts, ..wiring });
         }
     }
     let busy = known.as_ref().map_or_else(Busy::default, |(_, slot)| slot.busy.clone());
     let feed = FolderFeed::new(folder, ignore, busy.clone(), shared.clock.clone());
     let end = CancellationToken::new();
-    let wiring = Wiring {
-        config: Arc::new(folder.clone()),
-        hosts,
-        hints: feed.hints(),
-        places: inside,
-        feed: end.clone(),
-        gone: false,
-    };
+    let wiring =
+        Wiring { config: Arc::new(folder.clone()), hosts, hints: feed.hints(), places, feed: end.clone(), gone: false };
     let id = match known {
         Some((id, slot)) => {
             slot.rewire(|earlier| {
@@ -142,7 +141,9 @@ fn wire_folder(
 fn feeds_alike(old: &Folder, new: &Folder) -> bool {
     let part = |folder: &Folder| {
         let patterns = (folder.include.clone(), folder.exclude.clone());
-        (folder.recursive, patterns, folder.settle, folder.watch, folder.poll_interval, folder.rescan)
+        let required = (folder.require_mount, folder.require_marker.clone());
+        let walked = (folder.recursive, folder.follow_symlinks);
+        (walked, patterns, folder.settle, folder.watch, folder.poll_interval, folder.rescan, required)
     };
     part(old) == part(new)
 }
@@ -179,10 +180,20 @@ fn own_places(config: &Config) -> Vec<PathBuf> {
     config.folders.iter().flat_map(places).collect()
 }
 
+/// Where no symbolic link of this folder may lead, besides the places of every folder: what the agent keeps for itself, and
+/// other drop folders, whose files are theirs.
+fn closed_places(config: &Config, folder: &Folder) -> Vec<PathBuf> {
+    if !folder.follow_symlinks {
+        return Vec::new();
+    }
+    let others = config.folders.iter().filter(|other| other.path != folder.path).map(|other| other.path.clone());
+    others.chain([paths::state_dir(), paths::data_dir()]).collect()
+}
+
 /// The flow towards a host as it is configured.
 pub(super) fn flow_of(config: &Config, slot: &HostSlot) -> Flow {
     let host = config.hosts.get(&slot.name);
     let ceiling = host.and_then(|host| host.max_parallel).or_else(|| slot.host().max_parallel());
-    let limits = Limits::new(&config.flow, host.and_then(|host| host.rate), host.map(|host| &host.flow));
+    let limits = Limits::new(&config.flow, &config.pool, host.and_then(|host| host.rate), host.map(|host| &host.flow));
     Flow::new(ceiling.unwrap_or(config.pool.max_workers), limits)
 }

@@ -5,18 +5,44 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
+use super::doctor::line;
 use super::out::{Out, Paint, Stop, safe};
-use super::run::checked;
-use super::{Exit, config, paths};
-use crate::config::{After, Config, Folder, HostConfig, Listen, Policy, Problem, WatchMode};
+use super::run::{checked, expected_site};
+use super::{Exit, Threads, config, paths, wait};
+use crate::clock::human as duration;
+use crate::config::{
+    After, Album, Config, Dedupe, Folder, Hook, HookAction, HostConfig, Listen, Policy, Problem, WatchMode,
+};
+use crate::control::human;
+use crate::doctor::{self, State};
 use crate::host;
 
-pub(super) fn run(file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// Ask the hosts too: is the name known, does the site answer, is the account taken
+    #[arg(long)]
+    online: bool,
+}
+
+pub(super) fn run(args: &CheckArgs, file: Option<&Path>, out: &mut Out) -> Result<Exit, Stop> {
     let mut draft = config::draft(file)?;
     draft.add(draft.config.folders.iter().enumerate().filter_map(folder_problem).collect());
     let config = checked(draft, None)?;
     out.print(&report(&config, out.paint))?;
-    Ok(Exit::Done)
+    if !args.online {
+        return Ok(Exit::Done);
+    }
+    let hosts = host::build(&config, expected_site(config.listen)).map_err(|problems| config.rejected(problems))?;
+    let paint = out.paint;
+    let mut failed = false;
+    out.print("\n")?;
+    let asking = doctor::examine_hosts(&config, &hosts, |finding| -> Result<(), Stop> {
+        failed |= finding.state == State::Failed;
+        Ok(out.print(&line(&finding, paint))?)
+    });
+    wait(Threads::One, asking)?;
+    Ok(if failed { Exit::Failed } else { Exit::Done })
 }
 
 /// A folder that exists and cannot be used. One that is missing is no mistake: its disk may come back.
@@ -43,10 +69,11 @@ fn report(config: &Config, paint: Paint) -> String {
     };
     let file = config.file.as_ref().map_or("none, the built-in defaults apply".to_owned(), |file| show(file));
     line("config", &file);
-    line("ledger", &show(&config.ledger));
-    line("socket", &show(&paths::control_socket(config)));
+    line("ledger", &show(&paths::ledger_of_agent(config)));
+    line("socket", &show(&paths::socket_of_agent(config)));
     match config.listen {
         Listen::Off => line("gallery", "off"),
+        Listen::Unix => line("gallery", &paths::gallery_socket(config).to_string_lossy()),
         Listen::Tcp(address) => line("gallery", &format!("http://{address}/")),
     }
     line("pool", &format!("{} workers, a queue of {} jobs", config.pool.workers, config.pool.queue));
@@ -58,6 +85,7 @@ fn report(config: &Config, paint: Paint) -> String {
             let _ = writeln!(text, "  {}  {}", paint.warn("warning "), safe(note));
         }
     }
+    config.hooks.iter().for_each(|hook| text.push_str(&hook_report(hook, paint)));
     text.push_str(&paint.good("The configuration can be used."));
     text.push('\n');
     text
@@ -82,17 +110,46 @@ fn folder_report(folder: &Folder, paint: Paint) -> String {
     let mut text = format!("\n{} {} ({state})\n", paint.bold("folder"), safe(&show(&folder.path)));
     let rows = [
         ("host", hosts(folder)),
-        ("watched", format!("{watch}{}", if folder.recursive { ", with sub-folders" } else { "" })),
-        ("files", if folder.include.is_empty() { "all images".to_owned() } else { folder.include.join(" ") }),
+        (
+            "watched",
+            format!(
+                "{watch}{}{}",
+                also(folder.recursive, "with sub-folders"),
+                also(folder.follow_symlinks, "links followed")
+            ),
+        ),
+        ("files", files(folder)),
         ("uploaded", after),
         ("resting", format!("in {}", folder.retry.display())),
         ("given up", format!("in {}", folder.failed.display())),
         ("links", links(folder)),
     ];
-    for (name, value) in rows {
+    let album = (folder.album == Album::Subfolder).then_some(("albums", "each of its sub-folders"));
+    let stripped = folder.strip_metadata.then_some(("metadata", "removed before an image is sent"));
+    let known = match folder.dedupe {
+        Dedupe::Link => None,
+        Dedupe::Upload => Some(("again", "what a host has already is sent to it once more")),
+        Dedupe::Skip => Some(("again", "what a host has already is put away without a line")),
+    };
+    let more = [album, stripped, known].into_iter().flatten().map(|(name, value)| (name, value.to_owned()));
+    for (name, value) in rows.into_iter().chain(more) {
         let _ = writeln!(text, "  {}  {}", paint.dim(&format!("{name:<8}")), safe(&value));
     }
     text
+}
+
+/// Which files are taken.
+fn files(folder: &Folder) -> String {
+    let mut text = if folder.include.is_empty() { "all images".to_owned() } else { folder.include.join(" ") };
+    if !folder.exclude.is_empty() {
+        let _ = write!(text, ", without {}", folder.exclude.join(" "));
+    }
+    let _ = write!(text, ", up to {}", human::size(folder.max_bytes));
+    text
+}
+
+fn also(is_so: bool, what: &str) -> String {
+    if is_so { format!(", {what}") } else { String::new() }
 }
 
 /// The manifest, and the link files.
@@ -119,10 +176,33 @@ fn host_report(host: &HostConfig, paint: Paint) -> String {
     if let Some(base_url) = &host.base_url {
         let _ = writeln!(text, "  {}  {}", paint.dim("base_url"), safe(base_url));
     }
+    if let Some(limits) = limits(host) {
+        let _ = writeln!(text, "  {}  {}", paint.dim("limits  "), safe(&limits));
+    }
     for (name, setting) in &host.options {
         let _ = writeln!(text, "  {}  from {}", paint.dim(&format!("{:<8}", safe(name))), safe(&setting.origin));
     }
     text
+}
+
+/// What the user allows this host at most.
+fn limits(host: &HostConfig) -> Option<String> {
+    let quota = host.flow.quota.map(|quota| format!("{} uploads in {}", quota.count, duration(quota.period)));
+    let rate = host.rate.map(|rate| format!("one every {}, {} at once after a rest", duration(rate.every), rate.burst));
+    let parallel = host.max_parallel.map(|count| format!("{count} at a time"));
+    let all: Vec<String> = [parallel, rate, quota].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// When it is called, and what: of a program its name, as its words may hold anything; of an address nothing.
+fn hook_report(hook: &Hook, paint: Paint) -> String {
+    let what = match &hook.action {
+        HookAction::Exec(words) => format!("starts {}", words.first().map_or("nothing", String::as_str)),
+        HookAction::Webhook(_) => "tells an address".to_owned(),
+    };
+    let limit = duration(hook.timeout);
+    let text = format!("{what} for {}, within {limit}, tried {} times", hook.on.join(", "), hook.retries + 1);
+    format!("\n{} {}\n", paint.bold("hook"), safe(&text))
 }
 
 fn show(path: &Path) -> String {

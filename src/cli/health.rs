@@ -87,6 +87,7 @@ mod tests {
             watch_reason: None,
             settling: Vec::new(),
             settling_total: 0,
+            unreadable: Vec::new(),
             counts: crate::control::model::StageCounts::default(),
             oldest_open_at: None,
             oldest_at: crate::control::model::StageTimes::default(),

@@ -100,7 +100,10 @@ fn check_name(name: &str, config: &crate::config::Config, file: Option<&Path>) -
     if built_in {
         return refused(format!("`{name}` is a built-in recipe: choose another name with --name"));
     }
-    if config.hosts.get(name).is_some_and(|host| !host.span.is_empty()) {
+    // A folder may name the host already: the table is what is missing then.
+    let table = config.text.parse::<toml::Table>().unwrap_or_default();
+    let taken = table.get("host").and_then(|hosts| hosts.get(name)).is_some();
+    if taken {
         let place = file.or(config.file.as_deref()).map_or_else(String::new, |file| format!(" in {}", show(file)));
         return refused(format!("there is a [host.{name}]{place} already: choose another name with --name"));
     }

@@ -1,16 +1,19 @@
 //! The command line: arguments in, text and an exit code out. A file per command, none with logic of its own.
 
 mod check;
+mod doctor;
 mod exit;
 mod find;
 mod health;
 mod host;
 mod import;
+mod manual;
 mod out;
 mod put;
 mod put_json;
 mod retry;
 mod run;
+mod service;
 mod status;
 mod steer;
 mod tail;
@@ -25,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config, paths};
 use crate::control::client::Client;
@@ -61,10 +64,12 @@ struct Args {
 enum Command {
     /// Run the agent: watch folders and upload what is dropped into them
     Run(run::RunArgs),
-    /// Upload files now and print their links; needs no agent and disturbs none
+    /// Upload files now and print their links; needs no agent, and asks a running one whether the host rests
     Put(put::PutArgs),
     /// Check the configuration and say what the agent would do; touches nothing
-    Check,
+    Check(check::CheckArgs),
+    /// Find out whether this machine is fit: events, limits, disks, clock, hosts, accounts; uploads nothing
+    Doctor(doctor::DoctorArgs),
     /// Show folders, hosts and workers of the running agent
     Status(status::StatusArgs),
     /// Show the latest outcomes of all folders
@@ -88,14 +93,22 @@ enum Command {
     /// Show formats and templates; convert those of another program
     #[command(subcommand)]
     Template(template::TemplateCommand),
+    /// Run the agent as a service of this machine: systemd or launchd
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
     /// Show what is known about hosts
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Print the completions for a shell
+    Completions(manual::CompletionsArgs),
+    /// Print a manual page: `pixchute man run | man -l -`
+    Man(manual::ManArgs),
 }
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    keep_to_itself();
     let args = Args::parse();
     match dispatch(args, &mut Out::new()) {
         Ok(exit) => exit.into(),
@@ -108,12 +121,25 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// This process may hold secrets: no core file is written of it, and no other process of the same user looks into it.
+/// Where the system does not know that, it is a precaution less and no reason to stop.
+fn keep_to_itself() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    #[cfg(not(target_os = "linux"))]
+    let _ = rustix::process::setrlimit(
+        rustix::process::Resource::Core,
+        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
+    );
+}
+
 fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
     let file = args.config.as_deref();
     match args.command {
         Command::Run(args) => wait(Threads::All, run::run(&args, file, out)),
         Command::Put(args) => wait(Threads::All, put::run(&args, file, out)),
-        Command::Check => check::run(file, out),
+        Command::Check(args) => check::run(&args, file, out),
+        Command::Doctor(args) => doctor::run(&args, file, out),
         Command::Status(args) => status::run(&args, &client(file)?, out),
         Command::Tail(args) => tail::run(&args, file, out),
         Command::Find(args) => find::run(&args, file, out),
@@ -125,7 +151,10 @@ fn dispatch(args: Args, out: &mut Out) -> Result<Exit, Stop> {
         Command::Rescan => steer::rescan(&client(file)?, out),
         Command::Reload => steer::reload(&client(file)?, out),
         Command::Template(command) => template::run(&command, file, out),
+        Command::Service(command) => service::run(&command, file, out),
         Command::Host(command) => host::run(&command, file, out),
+        Command::Completions(args) => manual::completions(&args, Args::command(), out),
+        Command::Man(args) => manual::man(&args, Args::command(), out),
     }
 }
 
@@ -156,9 +185,9 @@ fn wait<T>(threads: Threads, future: impl Future<Output = Result<T, Stop>>) -> R
 }
 
 /// The configuration for talking to a running agent: with a file that is broken by now the agent can still be reached at
-/// the default place, unless the user named the file.
+/// the default place, unless the user named the file. Without secrets.
 fn config_or_default(file: Option<&Path>) -> Result<Config, Stop> {
-    match config::load(file) {
+    match config::outline(file).and_then(config::Draft::finish) {
         Ok(config) => Ok(config),
         Err(error) if file.is_some() => Err(error.into()),
         Err(_) => Ok(Config::default()),
@@ -168,18 +197,16 @@ fn config_or_default(file: Option<&Path>) -> Result<Config, Stop> {
 /// A client of the agent that uses this configuration. A mistake in it since the agent was started does not keep anybody
 /// from talking to it.
 fn client(file: Option<&Path>) -> Result<Client, Stop> {
-    let config = match config::draft(file) {
+    let config = match config::outline(file) {
         Ok(draft) => draft.config,
         Err(error) if file.is_some() => return Err(error.into()),
         Err(_) => Config::default(),
     };
-    Ok(Client::new(&paths::control_socket(&config)))
+    Ok(Client::new(&paths::socket_of_agent(&config)))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,11 +1,11 @@
 //! What commands print: to a locked standard output that may go away, without letting a file name write to the terminal.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
 use super::exit::Exit;
 use crate::config::ConfigError;
 use crate::control::client::ClientError;
+use crate::telemetry::visible;
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -48,7 +48,9 @@ impl From<ClientError> for Stop {
 
 impl From<ConfigError> for Stop {
     fn from(error: ConfigError) -> Self {
-        Self::said(Exit::Config, error.to_string().trim_end())
+        // A service manager starts it anew, unless the configuration is to blame.
+        let exit = if error.passing { Exit::Failed } else { Exit::Config };
+        Self::said(exit, error.to_string().trim_end())
     }
 }
 
@@ -121,16 +123,7 @@ impl Paint {
 
 /// Text from records, files and hosts with everything escaped that could steer a terminal or turn the order of letters.
 pub(super) fn safe(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || turns || matches!(character, '\u{2028}' | '\u{2029}') {
-            let _ = write!(shown, "{}", character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
+    visible(text)
 }
 
 /// A column of a [`table`].

@@ -14,10 +14,16 @@ use super::out::{Out, Stop, safe};
 use super::{Exit, config, put_json, run};
 use crate::agent::put::put;
 use crate::clock::Clock;
-use crate::config::{Config, HostConfig};
+use crate::config::{Config, HostConfig, paths};
+use crate::control::client::Client;
+use crate::control::human;
+use crate::control::model::Status;
 use crate::host::{self, Host, Progress};
 use crate::record::Record;
 use crate::render::Formats;
+
+/// A running agent is asked before anything is sent; one that does not answer so soon is not waited for.
+const AGENT_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How often the progress on a terminal is drawn.
 const DRAW: Duration = Duration::from_millis(100);
@@ -34,6 +40,9 @@ pub(super) struct PutArgs {
     /// What is printed: url, json, bbcode, markdown, html, or a template of the configuration
     #[arg(long, value_name = "NAME", default_value = "url")]
     format: String,
+    /// Send even if the host rests, or is paused, for the running agent
+    #[arg(long)]
+    anyway: bool,
     /// Read jobs from stdin, one JSON object a line, and print events; give `-` as FILE
     #[arg(long)]
     json: bool,
@@ -99,6 +108,11 @@ pub(super) async fn run(args: &PutArgs, file: Option<&Path>, out: &mut Out) -> R
         formats.find(&args.format).map_err(|error| Stop::said(Exit::Usage, error.to_string()))?;
     }
     let host = hosts.get(None).map_err(|message| Stop::said(Exit::Config, message))?;
+    if !args.anyway
+        && let Some(objection) = objection(hosts.config(), host.name()).await
+    {
+        return Err(Stop::said(Exit::Failed, objection));
+    }
     let config = hosts.config().clone();
     let files: Vec<(&PathBuf, Arc<Progress>)> =
         args.files.iter().map(|file| (file, Arc::new(Progress::new()))).collect();
@@ -137,6 +151,25 @@ pub(super) async fn run(args: &PutArgs, file: Option<&Path>, out: &mut Out) -> R
     }
     bar.clear();
     Ok(if failed > 0 { Exit::Failed } else { Exit::Done })
+}
+
+/// Why nothing should be sent to this host now, if a running agent knows a reason: the host has told it, not us.
+async fn objection(config: &Config, name: &str) -> Option<String> {
+    let client = Client::new(&paths::socket_of_agent(config));
+    let status: Status = tokio::time::timeout(AGENT_ANSWERS, client.get("/v1/status")).await.ok()?.ok()?;
+    let host = status.hosts.iter().find(|host| host.name == name)?;
+    let why = match (host.held_since, host.paused_until) {
+        (Some(since), _) => format!("was paused by you {} ago", human::age(status.now.since(since))),
+        (None, Some(until)) => {
+            let reason = host.pause_reason.as_deref().map(|reason| format!(" ({})", safe(reason))).unwrap_or_default();
+            format!("rests for {}{reason}", human::age(until.since(status.now)))
+        }
+        (None, None) => return None,
+    };
+    let name = safe(name);
+    Some(format!(
+        "nothing was sent: {name} {why}, as the running agent knows; `pixchute resume {name}` ends that, --anyway sends all the same"
+    ))
 }
 
 /// What is printed of a file, or why there is no link.

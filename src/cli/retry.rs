@@ -11,7 +11,7 @@ use crate::control::client::Client;
 /// Arguments of `retry`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RetryArgs {
-    /// Files in retry/ or failed/, or under the name that they were dropped with
+    /// Files in retry/ or failed/, or under the name that they were dropped with; or a folder, for all of them in it
     #[arg(value_name = "PATH", required_unless_present = "all", conflicts_with = "all")]
     paths: Vec<PathBuf>,
     /// Everything that rests or has failed

@@ -182,6 +182,10 @@ fn folder_notes(folder: &FolderStatus, now: WallTime) -> Vec<String> {
     if let Some(error) = &folder.last_error {
         notes.push(format!("{path}: last error {} ago: {}", human::age(now.since(error.at)), safe(&error.message)));
     }
+    if !folder.unreadable.is_empty() {
+        let names: Vec<String> = folder.unreadable.iter().map(|name| safe(name)).collect();
+        notes.push(format!("{path}: cannot be read, check the permissions: {}", names.join(", ")));
+    }
     for file in folder.settling.iter().take(SETTLING_SHOWN) {
         let (since, change) = (human::age(now.since(file.since)), human::age(now.since(file.last_change)));
         notes.push(format!("{path}: {} is settling for {since}, last change {change} ago", safe(&file.file)));
@@ -213,15 +217,15 @@ fn hosts(status: &Status, paint: Paint) -> String {
 }
 
 fn host_row(host: &HostStatus, now: WallTime) -> Vec<String> {
-    let state = match (host.held_since, host.paused_until, &host.pause_reason, host.next_due_at) {
+    let state = match (host.held_since, host.paused_until, &host.pause_reason) {
         (Some(since), ..) => format!("paused by you {} ago", human::age(now.since(since))),
-        (None, Some(until), reason, _) => {
+        (None, Some(until), reason) => {
             let reason = reason.as_deref().map(|reason| format!(": {}", safe(reason))).unwrap_or_default();
             format!("paused for {}{reason}", human::age(until.since(now)))
         }
-        (None, None, _, Some(due)) => format!("next resting file in {}", human::age(due.since(now))),
-        (None, None, _, None) => "ok".to_owned(),
+        (None, None, _) => human::condition(host, now).1,
     };
+    let state = state + &human::quota_left(host.quota);
     vec![
         safe(&host.name),
         host.running.to_string(),

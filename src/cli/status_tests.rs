@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::control::model::{PoolStatus, SettlingStatus, StageCounts, StageTimes};
+use crate::control::model::{PoolStatus, QuotaStatus, SettlingStatus, StageCounts, StageTimes};
 use crate::job::{JobId, Phase};
 
 fn at(seconds: i64) -> WallTime {
@@ -16,6 +16,7 @@ fn folder() -> FolderStatus {
         watch_reason: None,
         settling: vec![SettlingStatus { file: "slow\x1b[2J.jpg".into(), since: at(-8), last_change: at(-1) }],
         settling_total: 1,
+        unreadable: Vec::new(),
         counts: StageCounts { waiting: 2, started: 1, cooling: 4, done: 120, failed: 1, ..StageCounts::default() },
         oldest_open_at: Some(at(-300)),
         oldest_at: StageTimes { waiting: Some(at(-300)), cooling: Some(at(-200)), ..StageTimes::default() },
@@ -37,6 +38,7 @@ fn host() -> HostStatus {
         window: 4,
         max_parallel: 8,
         queued: 2,
+        quota: None,
         paused_until: Some(at(180)),
         pause_reason: Some("429 Too Many Requests".into()),
         held_since: None,
@@ -100,6 +102,17 @@ WORKER  FILE        HOST     PHASE  SENT   FOR  IDLE
      3  trip/x.jpg  pixhost  send   25 %  12 s   0 s
 ";
     assert_eq!(render(&status(), Paint::default()), expected);
+}
+
+#[test]
+fn what_is_left_of_a_quota_and_a_circuit_that_is_half_open_are_told() {
+    let quota = Some(QuotaStatus { count: 1_000, period_seconds: 3_600, left: 12 });
+    let well = HostStatus { quota, paused_until: None, pause_reason: None, ..host() };
+    let shown = |host: HostStatus| render(&Status { hosts: vec![host], ..status() }, Paint::default());
+    assert!(shown(well.clone()).contains("5 s ago       ok · 12 of 1000 an hour left\n"), "{}", shown(well));
+    let half =
+        HostStatus { state: "half-open".into(), next_due_at: Some(at(60)), quota: None, paused_until: None, ..host() };
+    assert!(shown(half.clone()).contains("5 s ago       half-open\n"), "{}", shown(half));
 }
 
 #[test]

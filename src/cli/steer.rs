@@ -12,7 +12,7 @@ use crate::control::steer::{CancelBody, Cancelled, Named, PauseBody, Reloaded, R
 /// Arguments of `cancel`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CancelArgs {
-    /// Files that wait, are being uploaded, or rest in retry/: where they lie, or under the name that they were dropped with
+    /// Files that wait, are being uploaded, or rest in retry/: where they lie, or under the name that they were dropped with; or a folder, for all of them in it
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 }

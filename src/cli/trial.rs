@@ -13,7 +13,7 @@ use super::run::expected_site;
 use super::{Exit, Threads, wait};
 use crate::clock::human;
 use crate::config::{self, Config, ConfigError, HostConfig};
-use crate::host::{self, Host, Preview, Progress, Source, Upload, wire_name};
+use crate::host::{self, Host, NO_ADDRESS, Preview, Progress, Source, Upload, wire_name};
 use crate::inspect::{self, Inspected};
 use crate::job::{ContentHash, Failure, ImageFacts, ImageKind, JobId, Links, Phase};
 
@@ -25,9 +25,6 @@ const SAMPLE_NAME: &str = "pixchute-test.png";
 
 /// How often the phase of the upload is looked at.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// What stands for an address that cannot be used yet.
-const NO_ADDRESS: &str = "https://base-url.invalid";
 
 /// Arguments of `host test`.
 #[derive(Debug, clap::Args)]

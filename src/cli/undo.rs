@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::out::{Out, Stop, complain, safe};
 use super::run::expected_site;
-use super::{Exit, Threads, client, config_or_default, wait};
+use super::{Exit, Threads, client, wait};
 use crate::agent::undo::Undo;
 use crate::clock::Clock;
-use crate::config::HostConfig;
+use crate::config::{self, Config, HostConfig};
 use crate::control::client::ClientError;
 use crate::control::undo::{ANSWER, Target, UndoBody, UndoResult, Undone};
 use crate::host;
@@ -32,7 +32,7 @@ pub(super) fn run(args: &UndoArgs, file: Option<&Path>, out: &mut Out) -> Result
         let body = UndoBody { target: target_of(target)?, dry_run: args.dry_run };
         match wait(Threads::One, undo(body, file))? {
             Ok(undone) => {
-                if !tell(&undone, out)? {
+                if !tell(&undone, args.dry_run, out)? {
                     exit = Exit::Failed;
                 }
             }
@@ -68,7 +68,11 @@ async fn undo(body: UndoBody, file: Option<&Path>) -> Result<Result<Undone, Stri
 
 /// Without an agent, under the ledger's lock.
 async fn alone(body: UndoBody, file: Option<&Path>) -> Result<Result<Undone, String>, Stop> {
-    let mut config = config_or_default(file)?;
+    let mut config = match config::load(file) {
+        Ok(config) => config,
+        Err(error) if file.is_some() => return Err(error.into()),
+        Err(_) => Config::default(),
+    };
     if !config.ledger.exists() {
         let message = format!("there is no ledger at {}: nothing was uploaded from here", config.ledger.display());
         return Err(Stop::said(Exit::Failed, message));
@@ -94,17 +98,19 @@ async fn alone(body: UndoBody, file: Option<&Path>) -> Result<Result<Undone, Str
 }
 
 /// Says what happened; whether it is what was wanted.
-fn tell(undone: &Undone, out: &mut Out) -> Result<bool, Stop> {
+fn tell(undone: &Undone, dry_run: bool, out: &mut Out) -> Result<bool, Stop> {
     let Undone { result, file, host, url, also } = undone;
     let (file, host, url) = (safe(file), safe(host), safe(url));
-    let also = match also.len() {
-        0 => String::new(),
-        _ => format!("; {} had the same link", also.iter().map(|file| safe(file)).collect::<Vec<_>>().join(", ")),
-    };
+    let names = also.iter().map(|file| safe(file)).collect::<Vec<_>>().join(", ");
+    let also = if also.is_empty() { String::new() } else { format!("; {names} had the same link") };
     let text = match result {
         UndoResult::Deleted => format!("{file} is deleted on {host}: {url}{also}\n"),
         UndoResult::Possible => format!("{file} would be deleted on {host}: {url}{also}\n"),
-        UndoResult::Already(at) => format!("{file} was deleted on {host} already, at {at}\n"),
+        UndoResult::Kept => {
+            let gives = if dry_run { "would give" } else { "gives" };
+            format!("{file} {gives} up its link; the image stays on {host}, because of {names}: {url}\n")
+        }
+        UndoResult::Already(at) => format!("{file} was undone already, at {at} ({host})\n"),
         UndoResult::Page(page) => {
             out.print(&format!("{}\n", safe(page)))?;
             complain(&format!("{host} deletes {file} only through its page: open the address that was printed{also}"));

@@ -1,6 +1,6 @@
 //! What applies where the configuration says nothing. `config/pixchute.toml` shows the same values, and a test compares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +33,7 @@ impl Default for Config {
             hosts: BTreeMap::new(),
             hooks: Vec::new(),
             templates: BTreeMap::new(),
+            secret_variables: BTreeSet::new(),
         }
     }
 }
@@ -93,12 +94,15 @@ impl Folder {
             policy: Policy::Failover,
             album: Album::Off,
             recursive: true,
+            follow_symlinks: false,
             include: include.map(str::to_owned).to_vec(),
             exclude: Vec::new(),
             settle: seconds(2),
             watch: WatchMode::Auto,
             poll_interval: seconds(10),
             rescan: seconds(60),
+            require_marker: None,
+            require_mount: false,
             after: After::Move,
             done: path.join("done"),
             retry: path.join("retry"),

@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::problem::{ConfigError, Problem, escaped, nearest};
 use super::section::{NOT_YET, Section};
 use super::value::{LEVELS, log_filter, shown_duration};
-use super::{Config, Cooldown, Listen, Log, LogFormat, Pool, Retry, flow, folder, hook, host, template};
+use super::{Config, Cooldown, Listen, Log, LogFormat, Pool, Retry, flow, folder, hook, host, secret, template};
 use crate::backoff::Backoff;
 
 /// Files in flight: each costs a connection and up to a megabyte.
@@ -39,9 +39,20 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Reads `text`; `file` is named in messages, and relative recipe paths start from its folder.
+    /// Reads `text`; `file` is named in messages, and relative recipe paths start from its folder. Secrets stay where they
+    /// are: no file is opened and no program started, whatever the text says, and their values are empty.
     #[must_use]
     pub fn parse(text: &str, file: Option<&Path>) -> Self {
+        Self::parse_in(text, file, &Environment::of_process().without_secrets())
+    }
+
+    /// The same, with another home directory than ours.
+    pub(super) fn parse_at(home: &Path, text: &str, file: Option<&Path>) -> Self {
+        Self::parse_in(text, file, &Environment::of_process_at(home).without_secrets())
+    }
+
+    /// Reads `text` and fetches its secrets.
+    pub(super) fn with_secrets(text: &str, file: Option<&Path>) -> Self {
         Self::parse_in(text, file, &Environment::of_process())
     }
 
@@ -49,7 +60,9 @@ impl Draft {
         let (document, errors) = DeTable::parse_recoverable(text);
         let mut config = Config { file: file.map(PathBuf::from), text: text.to_owned(), ..Config::default() };
         let mut problems = Vec::new();
-        read_document(&mut config, document.get_ref(), env, &mut problems);
+        config.secret_variables = secret::variables(document.get_ref());
+        let env = env.of(file, config.secret_variables.clone());
+        read_document(&mut config, document.get_ref(), &env, &mut problems);
         let broken = !errors.is_empty();
         if broken {
             problems = without_guesses(text, &errors, problems);
@@ -282,11 +295,11 @@ fn log(log: &mut Log, mut section: Section<'_>, problems: &mut Vec<Problem>) {
 }
 
 fn server(listen: &mut Listen, mut section: Section<'_>, problems: &mut Vec<Problem>) {
-    const EXPECTED: &str = "\"off\" or a loopback address such as \"127.0.0.1:8421\"";
+    const EXPECTED: &str = "\"off\", \"unix\" or a loopback address such as \"127.0.0.1:8421\"";
     match section.text("listen", EXPECTED) {
         None => {}
         Some("off") => *listen = Listen::Off,
-        Some("unix") => section.wrong("listen", format!("\"unix\" is {NOT_YET}, expected {EXPECTED}"), None),
+        Some("unix") => *listen = Listen::Unix,
         Some(text) => match text.parse::<std::net::SocketAddr>() {
             Ok(address) if address.ip().is_loopback() => *listen = Listen::Tcp(address),
             Ok(_) => {

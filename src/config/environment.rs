@@ -1,5 +1,6 @@
 //! The environment of the process as the configuration sees it, as a value: tests bring their own.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
@@ -9,18 +10,54 @@ use super::problem::escaped;
 pub(super) struct Environment<'e> {
     variables: &'e dyn Fn(&str) -> Option<OsString>,
     home: Option<PathBuf>,
+    /// The variables that hold secrets.
+    hidden: BTreeSet<String>,
+    /// Where credentials lie if systemd has handed over none.
+    credentials: Option<PathBuf>,
+    fetches: bool,
 }
 
 impl<'e> Environment<'e> {
     /// The environment with these variables and this home directory.
     pub(super) fn new(variables: &'e dyn Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Self {
-        Self { variables, home }
+        Self { variables, home, hidden: BTreeSet::new(), credentials: None, fetches: true }
+    }
+
+    /// The same, in which secrets are left where they are.
+    pub(super) fn without_secrets(self) -> Self {
+        Self { fetches: false, ..self }
+    }
+
+    /// The same for the configuration `file`, knowing which variables hold secrets.
+    pub(super) fn of(&self, file: Option<&Path>, hidden: BTreeSet<String>) -> Self {
+        let credentials = file.and_then(Path::parent).map(|folder| folder.join("credentials"));
+        Self { variables: self.variables, home: self.home.clone(), hidden, credentials, fetches: self.fetches }
+    }
+
+    /// Where credentials lie if systemd has handed over none: beside the configuration.
+    pub(super) fn credentials(&self) -> Option<&Path> {
+        self.credentials.as_deref()
+    }
+
+    /// The variables that no program gets to see.
+    pub(super) fn hidden(&self) -> &BTreeSet<String> {
+        &self.hidden
+    }
+
+    /// Whether secrets are fetched.
+    pub(super) fn fetches(&self) -> bool {
+        self.fetches
     }
 
     /// The environment of this process.
     pub(super) fn of_process() -> Environment<'static> {
         let home = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned());
         Environment::new(&process_variable, home)
+    }
+
+    /// The environment of this process, but with this home directory.
+    pub(super) fn of_process_at(home: &Path) -> Environment<'static> {
+        Environment::new(&process_variable, Some(home.to_owned()))
     }
 
     /// The value of a variable.

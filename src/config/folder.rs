@@ -203,6 +203,7 @@ fn read_policy(folder: &mut Folder, section: &mut Section<'_>) {
 
 fn read_watching(folder: &mut Folder, section: &mut Section<'_>) {
     set(&mut folder.recursive, section.flag("recursive"));
+    set(&mut folder.follow_symlinks, section.flag("follow_symlinks"));
     set(&mut folder.include, patterns(section, "include"));
     set(&mut folder.exclude, patterns(section, "exclude"));
     if folder.include.is_empty() {
@@ -213,6 +214,8 @@ fn read_watching(folder: &mut Folder, section: &mut Section<'_>) {
     set(&mut folder.watch, section.choice("watch", &modes));
     set(&mut folder.poll_interval, section.duration("poll_interval", LOOK));
     set(&mut folder.rescan, section.duration("rescan", LOOK));
+    set(&mut folder.require_mount, section.flag("require_mount"));
+    folder.require_marker = marker(section);
     let expected = "a size from 1 byte to 1 TB, such as \"100MB\", \"8MiB\" or a number of bytes";
     let max_bytes = section.read("max_bytes", expected, |value| {
         let bytes = match value {
@@ -223,6 +226,20 @@ fn read_watching(folder: &mut Folder, section: &mut Section<'_>) {
     });
     set(&mut folder.max_bytes, max_bytes);
     set(&mut folder.strip_metadata, section.flag("strip_metadata"));
+}
+
+/// A file or folder that only the right file system has. The empty text is the default: none.
+fn marker(section: &mut Section<'_>) -> Option<String> {
+    let span = section.span("require_marker");
+    let expected = "the name of a file in the folder, such as \".pixchute-here\"";
+    let name = section.read("require_marker", expected, DeValue::as_str)?;
+    let below = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    if !below || name.contains(char::is_control) {
+        let message = format!("found {name:?}, expected the name of a file in the folder");
+        section.problem("require_marker", span, message, None);
+        return None;
+    }
+    Some(name.to_owned()).filter(|name| !name.is_empty())
 }
 
 fn read_shelving(folder: &mut Folder, section: &mut Section<'_>, env: &Environment<'_>) {

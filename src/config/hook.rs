@@ -12,6 +12,38 @@ use super::section::{Section, describe};
 /// The words of `on`: the statuses of the manifest.
 pub const OUTCOMES: [&str; 5] = ["uploaded", "linked", "timeout", "deferred", "failed"];
 
+/// The fields of a manifest line: what the words of `exec` may name.
+pub const MANIFEST_FIELDS: [&str; 28] = [
+    "v",
+    "seq",
+    "job",
+    "at",
+    "status",
+    "file",
+    "file_bytes",
+    "folder",
+    "host",
+    "url",
+    "thumb",
+    "image",
+    "delete_url",
+    "delete_token",
+    "stripped",
+    "album",
+    "album_url",
+    "bytes",
+    "mime",
+    "width",
+    "height",
+    "blake3",
+    "attempts",
+    "requeues",
+    "duration_ms",
+    "moved_to",
+    "error",
+    "mirrors",
+];
+
 /// Hooks of one agent: each outcome is compared with all of them.
 const MAX_HOOKS: usize = 100;
 
@@ -121,8 +153,22 @@ fn exec(section: &mut Section<'_>) -> Option<Vec<String>> {
         section.wrong("exec", "found no program, expected an array of a program and its arguments", None);
     }
     for (word, span) in &words {
-        if let Err(error) = minijinja::Environment::new().template_from_str(word) {
-            section.problem("exec", span.clone(), format!("is no template: {error}"), None);
+        let engine = minijinja::Environment::new();
+        match engine.template_from_str(word) {
+            Err(error) => section.problem("exec", span.clone(), format!("is no template: {error}"), None),
+            Ok(template) => {
+                let named = template.undeclared_variables(false);
+                let functions: Vec<&str> = engine.globals().map(|(name, _)| name).collect();
+                let unknown =
+                    |name: &&String| !MANIFEST_FIELDS.contains(&name.as_str()) && !functions.contains(&name.as_str());
+                // In the same order each time.
+                let unknown: std::collections::BTreeSet<&String> = named.iter().filter(unknown).collect();
+                for name in unknown {
+                    let help = nearest(name, MANIFEST_FIELDS).map(|near| format!("did you mean `{near}`?"));
+                    let message = format!("there is no field `{name}`, expected one of a manifest line");
+                    section.problem("exec", span.clone(), message, help);
+                }
+            }
         }
     }
     Some(words.into_iter().map(|(word, _)| word.to_owned()).collect())

@@ -46,26 +46,11 @@ pub(super) fn read<'t>(
     env: &Environment<'_>,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, HostConfig> {
-    let mut hosts = BTreeMap::new();
-    for (name, key_span, value) in table.entries() {
-        if let Some(message) = name_mistake(name) {
-            table.problem(&escaped(name), key_span, message, None);
-            continue;
-        }
-        match value.get_ref().as_table() {
-            Some(options) => {
-                let host = read_one(name, options, value.span(), (file, env), problems);
-                hosts.insert(name.to_owned(), host);
-            }
-            None => {
-                // What was found may be a secret that lost its header.
-                let help = Some("a host's keys stand under a header such as [host.pixhost]".to_owned());
-                table.problem(name, key_span, format!("expected the table [host.{name}]"), help);
-            }
-        }
-    }
+    let help = |_: &str| "a host's keys stand under a header such as [host.pixhost]".to_owned();
+    let named = table.named("host", name_mistake, help);
     table.finish(problems);
-    hosts
+    let read = |(name, options, span)| (String::from(name), read_one(name, options, span, (file, env), problems));
+    named.into_iter().map(read).collect()
 }
 
 fn read_one<'t>(

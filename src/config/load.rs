@@ -3,6 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::environment::normal;
 use super::folder::{Place, conflicts};
@@ -11,6 +14,13 @@ use super::{Config, ConfigError, Draft, Folder, HostConfig, Problem, host, paths
 
 /// The largest configuration file: a thousand folders need a tenth of it.
 const MAX_FILE: u64 = 1024 * 1024;
+
+/// How often the system is asked for the file while it has trouble: a program that is to start anew at an exit by code 78
+/// would never, and who waits at a terminal waits half a second.
+const READS: u32 = 3;
+
+/// The time between two of these.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// The file that [`load`] would read: `explicit`, or the first that exists of the user's and the system's.
 #[must_use]
@@ -40,14 +50,36 @@ pub fn load(explicit: Option<&Path>) -> Result<Config, ConfigError> {
 /// # Errors
 /// There is none, or it cannot be read.
 pub fn draft(explicit: Option<&Path>) -> Result<Draft, ConfigError> {
+    let (file, text) = found(explicit)?;
+    Ok(Draft::with_secrets(&text, Some(&file)))
+}
+
+/// Like [`draft`], for commands that send nothing: no secret is fetched, so that none is asked for and none is missing.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn outline(explicit: Option<&Path>) -> Result<Draft, ConfigError> {
+    let (file, text) = found(explicit)?;
+    Ok(Draft::parse(&text, Some(&file)))
+}
+
+/// Like [`outline`], for a service whose user has this home directory: `~` means that.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn outline_for(home: &Path, explicit: Option<&Path>) -> Result<Draft, ConfigError> {
+    let (file, text) = found(explicit)?;
+    Ok(Draft::parse_at(home, &text, Some(&file)))
+}
+
+fn found(explicit: Option<&Path>) -> Result<(PathBuf, String), ConfigError> {
     let file = find(explicit).ok_or_else(|| none_found(&paths::config_files()))?;
     let text = read(&file)?;
     // Messages and relative paths must not depend on where the agent was started.
-    let absolute = std::path::absolute(&file).unwrap_or(file);
-    Ok(Draft::parse(&text, Some(&absolute)))
+    Ok((std::path::absolute(&file).unwrap_or(file), text))
 }
 
-/// Reads `text` as a configuration; `file` is named in messages.
+/// Reads `text` as a configuration, without its secrets; `file` is named in messages.
 ///
 /// # Errors
 /// Every mistake in it.
@@ -66,12 +98,13 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     let refused = |message: String, help: Option<String>| {
         ConfigError::new(Some(file.to_owned()), String::new(), vec![Problem::nowhere("", message, help)])
     };
-    let cannot = |error: io::Error| refused(format!("the configuration cannot be read: {error}"), None);
-    if !fs::metadata(file).map_err(cannot)?.is_file() {
+    let cannot = |error: io::Error| ConfigError {
+        passing: may_pass(&error),
+        ..refused(format!("the configuration cannot be read: {error}"), None)
+    };
+    let Some(bytes) = bytes_of(file).map_err(cannot)? else {
         return Err(refused("the configuration is not a regular file".to_owned(), None));
-    }
-    let mut bytes = Vec::new();
-    File::open(file).map_err(cannot)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    };
     if bytes.len() as u64 > MAX_FILE {
         return Err(refused(format!("the configuration is larger than {} KiB", MAX_FILE / 1024), None));
     }
@@ -80,6 +113,40 @@ fn read(file: &Path) -> Result<String, ConfigError> {
         let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
         refused(format!("line {line} is not valid UTF-8 text"), Some("save the file as UTF-8".to_owned()))
     })
+}
+
+/// The content of a regular file, or as much of it as says that it is too large; `None` for anything else.
+fn bytes_of(file: &Path) -> io::Result<Option<Vec<u8>>> {
+    let read = || {
+        if !fs::metadata(file)?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    };
+    for _ in 1..READS {
+        match read() {
+            Err(error) if may_pass(&error) => std::thread::sleep(AGAIN),
+            done => return done,
+        }
+    }
+    read()
+}
+
+/// Whether the system may do later what it refuses now, with nothing changed.
+fn may_pass(error: &io::Error) -> bool {
+    const PASSING: [Errno; 8] = [
+        Errno::IO,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::AGAIN,
+        Errno::NOSPC,
+        Errno::STALE,
+        Errno::TIMEDOUT,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| PASSING.contains(&errno))
 }
 
 /// The configuration of `run DIR… [--host NAME]`: these folders with everything by default, made if they do not exist;

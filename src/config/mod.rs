@@ -5,12 +5,13 @@
 //! [`crate::host`]: a [`Setting`] therefore remembers where it stood, and a [`Draft`] collects what they find.
 //!
 //! It owns the words of the file and never touches what they name: of all paths only the configuration itself and
-//! secret files are opened. Two names of one folder (links) are not noticed.
+//! secret files are opened, and nothing is started but the program of a secret. Two names of one folder (links) are not noticed.
 
 mod defaults;
 mod difference;
 mod draft;
 mod environment;
+mod fetch;
 mod flow;
 mod folder;
 mod hook;
@@ -25,7 +26,7 @@ mod template;
 mod tests;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -36,8 +37,8 @@ use crate::backoff::Backoff;
 pub use difference::{Change, alike, difference};
 pub use draft::Draft;
 pub use flow::{FailureRule, FlowConfig, HostFlow, Quota};
-pub use hook::{Hook, HookAction, OUTCOMES};
-pub use load::{draft, find, for_directories, load, parse};
+pub use hook::{Hook, HookAction, MANIFEST_FIELDS, OUTCOMES};
+pub use load::{draft, find, for_directories, load, outline, outline_for, parse};
 pub use problem::{ConfigError, Problem};
 pub use secret::Setting;
 pub use template::{Escape, FORMATS, Rendering, Template, TemplateText};
@@ -73,6 +74,8 @@ pub struct Config {
     pub hosts: BTreeMap<String, HostConfig>,
     /// `[template.NAME]`
     pub templates: BTreeMap<String, Template>,
+    /// The environment variables that hold secrets: no program that is started gets to see them.
+    pub secret_variables: BTreeSet<String>,
 }
 
 /// Without the text: it may hold secrets.
@@ -168,6 +171,8 @@ pub enum LogFormat {
 pub enum Listen {
     /// No server: the `local` host cannot be used.
     Off,
+    /// A Unix socket beside that of the commands, for its user alone.
+    Unix,
     /// A loopback address.
     Tcp(SocketAddr),
 }
@@ -187,6 +192,8 @@ pub struct Folder {
     pub album: Album,
     /// Whether sub-folders are watched too.
     pub recursive: bool,
+    /// Whether symbolic links in it are followed.
+    pub follow_symlinks: bool,
     /// File name patterns that are taken, without regard to case.
     pub include: Vec<String>,
     /// File name patterns that are not, on top of the built-in ones.
@@ -199,6 +206,10 @@ pub struct Folder {
     pub poll_interval: Duration,
     /// Time between two reconciling scans.
     pub rescan: Duration,
+    /// A name that must be in the folder, or it counts as absent.
+    pub require_marker: Option<String>,
+    /// The folder counts as absent while nothing is mounted on it.
+    pub require_mount: bool,
     /// What happens to an uploaded file.
     pub after: After,
     /// Where uploaded files go, absolute.

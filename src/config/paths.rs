@@ -1,11 +1,11 @@
 //! Where things lie: the platform's places, and systemd's when it gives some.
 //!
-//! Nothing here touches the disk. Without a home directory (a system service) the places of the file system hierarchy
+//! Nothing here touches the disk, but for [`socket_of_agent`]. Without a home directory (a system service) the places of the file system hierarchy
 //! apply.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
 
@@ -52,6 +52,55 @@ pub fn control_socket(config: &Config) -> PathBuf {
     config.control_socket.clone().unwrap_or_else(|| runtime_dir().join("control.sock"))
 }
 
+/// The socket of the gallery, with `listen = "unix"`: beside that of the commands.
+#[must_use]
+pub fn gallery_socket(config: &Config) -> PathBuf {
+    control_socket(config).with_file_name("gallery.sock")
+}
+
+/// The control socket for those who talk to an agent with this configuration: it may be the service of the machine, whose
+/// runtime folder systemd has chosen and a shell does not know.
+#[must_use]
+pub fn socket_of_agent(config: &Config) -> PathBuf {
+    let own = control_socket(config);
+    if config.control_socket.is_some() || is_there(&own) {
+        return own;
+    }
+    service_socket(config.file.as_deref()).filter(|socket| is_there(socket)).unwrap_or(own)
+}
+
+/// The ledger of an agent with this configuration, for those who ask about it: as with [`socket_of_agent`], that of the
+/// service of the machine is where systemd wants it.
+#[must_use]
+pub fn ledger_of_agent(config: &Config) -> PathBuf {
+    if config.ledger != ledger() || is_there(&config.ledger) {
+        return config.ledger.clone();
+    }
+    let service = service_name(config.file.as_deref());
+    let theirs = service.map(|name| Path::new("/var/lib").join(name).join("ledger.sqlite"));
+    theirs.filter(|ledger| ledger.exists()).unwrap_or_else(|| config.ledger.clone())
+}
+
+/// What cannot be looked at is there: opening it will say why it cannot be used.
+fn is_there(path: &Path) -> bool {
+    !path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Where `pixchute.service` listens, or `pixchute@NAME.service` for `/etc/pixchute/NAME.toml`.
+fn service_socket(file: Option<&Path>) -> Option<PathBuf> {
+    Some(Path::new("/run").join(service_name(file)?).join("control.sock"))
+}
+
+/// What the folders of that service are called.
+fn service_name(file: Option<&Path>) -> Option<String> {
+    Some(match file {
+        None => "pixchute".to_owned(),
+        Some(file) if file.parent() != Some(&system_config_dir()) => return None,
+        Some(file) if file.ends_with(CONFIG_FILE) => "pixchute".to_owned(),
+        Some(file) => format!("pixchute-{}", file.file_stem()?.to_str()?),
+    })
+}
+
 /// The places where a configuration is looked for, in this order.
 pub(super) fn config_files() -> Vec<PathBuf> {
     let mut places = vec![config_dir().join(CONFIG_FILE), system_config_dir().join(CONFIG_FILE)];
@@ -92,6 +141,15 @@ mod tests {
         assert_eq!(first("/var/lib/pixchute:/var/lib/other"), Some(PathBuf::from("/var/lib/pixchute")));
         assert_eq!(first("/run/pixchute"), Some(PathBuf::from("/run/pixchute")));
         assert_eq!((first(""), first("relative:/x")), (None, None));
+    }
+
+    #[test]
+    fn the_services_of_the_machine_listen_where_systemd_lets_them() {
+        let socket = |file: &str| service_socket(Some(Path::new(file)));
+        assert_eq!(service_socket(None), Some(PathBuf::from("/run/pixchute/control.sock")));
+        assert_eq!(socket("/etc/pixchute/config.toml"), Some(PathBuf::from("/run/pixchute/control.sock")));
+        assert_eq!(socket("/etc/pixchute/scans.toml"), Some(PathBuf::from("/run/pixchute-scans/control.sock")));
+        assert_eq!(socket("/home/ada/.config/pixchute/config.toml"), None);
     }
 
     #[test]

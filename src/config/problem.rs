@@ -53,13 +53,15 @@ pub struct ConfigError {
     pub text: String,
     /// The problems, in the order of the text. Never empty.
     pub problems: Vec<Problem>,
+    /// The file could not be read because the system has trouble: it may be right.
+    pub passing: bool,
 }
 
 impl ConfigError {
     /// The report of `problems`, brought into the order of the text.
     #[must_use]
     pub fn new(file: Option<PathBuf>, text: String, problems: Vec<Problem>) -> Self {
-        let mut error = Self { file, text, problems: Vec::new() };
+        let mut error = Self { file, text, problems: Vec::new(), passing: false };
         error.extend(problems);
         error
     }
@@ -222,8 +224,10 @@ fn leading_spaces(text: &str) -> usize {
     text.len() - text.trim_start_matches([' ', '\t']).len()
 }
 
+/// Nothing that steers a terminal, ends a line or turns the order of letters.
 fn printable(c: char) -> char {
-    if c.is_control() { '\u{fffd}' } else { c }
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if c.is_control() || turns { '\u{fffd}' } else { c }
 }
 
 /// `text` without control characters, and not endless.
@@ -235,9 +239,15 @@ pub(super) fn escaped(text: &str) -> String {
     shown
 }
 
+/// `text` on one line, with nothing in it that steers a terminal or turns the order of letters.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.chars().map(printable).collect()
+}
+
 /// `path` as it is shown in messages.
 pub(super) fn shown_path(path: &Path) -> String {
-    path.display().to_string().chars().map(printable).collect()
+    one_line(&path.display().to_string())
 }
 
 /// The word among `known` that was probably meant by `word`.

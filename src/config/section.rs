@@ -58,6 +58,27 @@ impl<'t> Section<'t> {
         Section::new(key.to_owned(), table, value.span())
     }
 
+    /// Every table `[kind.NAME]` in this one, with its name and place; what has a name with a `mistake`, or is no table, is a
+    /// problem. What was found is not shown: it may be a secret that lost its header.
+    pub(super) fn named(
+        &mut self,
+        kind: &str,
+        mistake: impl Fn(&str) -> Option<String>,
+        help: impl Fn(&str) -> String,
+    ) -> Vec<(&'t str, &'t DeTable<'t>, Range<usize>)> {
+        let mut tables = Vec::new();
+        for (name, key_span, value) in self.entries() {
+            if let Some(message) = mistake(name) {
+                self.problem(&escaped(name), key_span, message, None);
+            } else if let Some(table) = value.get_ref().as_table() {
+                tables.push((name, table, value.span()));
+            } else {
+                self.problem(name, key_span, format!("expected the table [{kind}.{name}]"), Some(help(name)));
+            }
+        }
+        tables
+    }
+
     /// Every entry, with the place of its key, for tables whose keys are names. Nothing is reported as unknown.
     pub(super) fn entries(&mut self) -> Vec<(&'t str, Range<usize>, &'t Value<'t>)> {
         self.open = true;

@@ -78,25 +78,11 @@ pub(super) fn read<'t>(
     env: &Environment<'_>,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, Template> {
-    let mut templates = BTreeMap::new();
-    for (name, key_span, value) in table.entries() {
-        if let Some(message) = name_mistake(name) {
-            table.problem(&escaped(name), key_span, message, None);
-            continue;
-        }
-        match value.get_ref().as_table() {
-            Some(keys) => {
-                let template = read_one(name, keys, value.span(), (file, env), problems);
-                templates.insert(name.to_owned(), template);
-            }
-            None => {
-                let help = Some(format!("write the header as [template.{name}], and text = \"…\" under it"));
-                table.problem(name, key_span, format!("expected the table [template.{name}]"), help);
-            }
-        }
-    }
+    let help = |name: &str| format!("write the header as [template.{name}], and text = \"…\" under it");
+    let named = table.named("template", name_mistake, help);
     table.finish(problems);
-    templates
+    let read = |(name, keys, span)| (String::from(name), read_one(name, keys, span, (file, env), problems));
+    named.into_iter().map(read).collect()
 }
 
 fn name_mistake(name: &str) -> Option<String> {

@@ -39,6 +39,15 @@ impl World {
         self
     }
 
+    /// A keyring whose program does this.
+    fn keyring(self, script: &str) -> Self {
+        let program = format!("#!/bin/sh\n{script}\n");
+        let world =
+            self.file("bin/secret-tool", program.as_bytes(), 0o755).file("bin/security", program.as_bytes(), 0o755);
+        let places = format!("{}:/usr/bin:/bin", world.home.path().join("bin").display());
+        world.set("PATH", places)
+    }
+
     fn parse(&self, text: &str) -> Result<Config, ConfigError> {
         let variables = |name: &str| self.variables.get(name).cloned();
         let env = Environment::new(&variables, Some(self.home.path().to_owned()));
@@ -82,7 +91,11 @@ fn the_shipped_examples_are_valid() {
         0o440,
     );
     let credentials = world.home.path().join("credentials");
-    let world = world.set("CREDENTIALS_DIRECTORY", credentials);
+    let world = world.set("CREDENTIALS_DIRECTORY", credentials).keyring("echo k4").file(
+        "bin/pass",
+        b"#!/bin/sh\necho k5",
+        0o755,
+    );
     let uncommented: Vec<&str> = SHIPPED
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && !rest.is_empty()).unwrap_or(line))
@@ -92,6 +105,8 @@ fn the_shipped_examples_are_valid() {
     assert_eq!((pixhost.max_parallel, pixhost.rate.map(|rate| rate.burst)), (Some(4), Some(5)));
     assert_eq!(pixhost.options["content_type"].value.expose_secret(), "sfw");
     assert_eq!(config.hosts["imgur"].options["client_id"].value.expose_secret(), "k3");
+    let key = |host: &str| config.hosts[host].options["api_key"].value.expose_secret().to_owned();
+    assert_eq!([key("imgbb"), key("freeimage"), key("mine"), key("other")], ["k1", "k2", "k4", "k5"]);
 }
 
 #[test]
@@ -148,12 +163,19 @@ fn secrets_come_from_the_environment_files_and_credentials() {
         0o440,
     );
     let credentials = world.home.path().join("c");
-    let world = world.set("CREDENTIALS_DIRECTORY", credentials);
+    let world = world.set("CREDENTIALS_DIRECTORY", credentials).keyring("echo \"$@\"");
     let cases = [
         ("'plain'", "plain", "config", true),
         ("{ env = 'KEY' }", "from env", "environment variable KEY", false),
         ("{ file = '~/key' }", "from file", "file ~/key", false),
         ("{ credential = 'mine' }", "from systemd", "credential mine", false),
+        (
+            "{ keyring = 'img bb' }",
+            "lookup service pixchute account img bb",
+            "keyring, service pixchute, account img bb",
+            false,
+        ),
+        ("{ exec = ['printf', 'a b\\n%s\\r\\n', '$HOME'] }", "a b\n$HOME", "program printf", false),
         ("300", "300", "config", true),
         ("true", "true", "config", true),
         ("1.5", "1.5", "config", true),
@@ -183,13 +205,87 @@ fn a_secret_that_cannot_be_had_is_a_problem_at_the_start() {
         ("{ file = '~/large' }", format!("the secret file {home}/large is larger than 64 KiB")),
         ("{ file = '~' }", format!("the secret file {home} is not a regular file")),
         ("{ file = 'key' }", "found the relative path \"key\", expected an absolute one".to_owned()),
-        ("{ credential = 'x' }", "there is no credential x: $CREDENTIALS_DIRECTORY is not set".to_owned()),
+        (
+            "{ credential = 'absent-1' }",
+            "there is no credential absent-1: $CREDENTIALS_DIRECTORY is not set, and there is no \
+             /etc/pixchute/credentials/absent-1"
+                .to_owned(),
+        ),
     ];
     for (written, message) in cases {
         assert_eq!(world.option(written).map(|_| ()), Err(message), "{written}");
     }
     let absent = world.option("{ file = '~/absent' }").expect_err("absent");
     assert!(absent.starts_with(&format!("the secret file {home}/absent cannot be read: ")), "{absent}");
+}
+
+#[test]
+fn a_keyring_or_a_program_that_gives_no_secret_is_explained_without_its_arguments() {
+    let empty = World::new().keyring("exit 1");
+    let locked = World::new().keyring("echo 'Cannot autolaunch D-Bus without X11' >&2; exit 1");
+    let none = World::new().set("PATH", "/nowhere");
+    let cases = [
+        (&empty, "{ keyring = 'k' }", "the keyring has no secret k"),
+        (
+            &locked,
+            "{ keyring = 'k' }",
+            "the keyring gave no secret k: it ended with exit status: 1, saying: Cannot autolaunch D-Bus without X11",
+        ),
+        (
+            &empty,
+            "{ keyring = '-x' }",
+            "found \"-x\" as the name of a secret in the keyring, expected letters, digits, blanks and any of -_.@/:",
+        ),
+        (
+            &empty,
+            "{ exec = ['sh', '-c', 'echo geheim; exit 4'] }",
+            "the program sh gave no secret: it ended with exit status: 4",
+        ),
+        (&empty, "{ exec = ['true', 'geheim'] }", "what the program true gave is empty"),
+        (&empty, "{ exec = ['printf', '\\377'] }", "what the program printf gave is not valid UTF-8 text"),
+        (&none, "{ exec = ['pixchute-no-such', 'geheim'] }", "the program pixchute-no-such of a secret is not there"),
+    ];
+    for (world, written, message) in cases {
+        assert_eq!(world.option(written).map(|_| ()), Err(message.to_owned()), "{written}");
+    }
+    let absent = none.option("{ keyring = 'k' }").expect_err("no program");
+    assert!(absent.starts_with("the keyring is asked through the program sec"), "{absent}");
+    for written in ["{ exec = [] }", "{ exec = [''] }", "{ exec = 'pass geheim' }", "{ exec = ['geheim', 1] }"] {
+        let message = empty.option(written).expect_err(written);
+        assert!(message.starts_with("found what is no program as the exec of a secret, expected { env"), "{message}");
+        assert!(!message.contains("geheim"), "{message}");
+    }
+}
+
+#[test]
+fn commands_that_send_nothing_leave_secrets_where_they_are() {
+    let world = World::new();
+    let text =
+        "[host.h]\na = { exec = ['touch', '/pixchute-ran'] }\nb = { env = 'ABSENT' }\nc = { file = '~/absent' }\n";
+    let variables = |name: &str| world.variables.get(name).cloned();
+    let env = Environment::new(&variables, Some(world.home.path().to_owned())).without_secrets();
+    let config = Draft::parse_in(text, None, &env).finish().expect("nothing is missing");
+    let origins: Vec<&str> = config.hosts["h"].options.values().map(|setting| setting.origin.as_str()).collect();
+    assert_eq!(origins, ["program touch", "environment variable ABSENT", "file ~/absent"]);
+    assert!(!Path::new("/pixchute-ran").exists());
+    assert_eq!(config.secret_variables.iter().collect::<Vec<_>>(), ["ABSENT"]);
+}
+
+#[test]
+fn in_a_shell_a_credential_is_what_the_service_would_be_given() {
+    let world = World::new().file("credentials/mine", b"beside\n", 0o600);
+    let text = "[host.h]\nkey = { credential = 'mine' }\n";
+    let value = |world: &World| {
+        let variables = |name: &str| world.variables.get(name).cloned();
+        let env = Environment::new(&variables, None);
+        let file = world.home.path().join("config.toml");
+        let config = Draft::parse_in(text, Some(&file), &env).finish();
+        config.map(|config| config.hosts["h"].options["key"].value.expose_secret().to_owned())
+    };
+    assert_eq!(value(&world).ok().as_deref(), Some("beside"));
+    let handed_over = world.home.path().join("c");
+    let world = world.file("c/mine", b"handed over\n", 0o400).set("CREDENTIALS_DIRECTORY", handed_over);
+    assert_eq!(value(&world).ok().as_deref(), Some("handed over"));
 }
 
 #[test]

@@ -77,13 +77,19 @@ fn is_level(word: &str) -> bool {
     LEVELS.contains(&word)
 }
 
-/// Why `pattern` cannot be used as a pattern of file names; `None` when it can.
+/// Why `pattern` cannot be used as a pattern of names, or with a `/` of paths below the drop folder; `None` when it can.
 pub(super) fn pattern_mistake(pattern: &str) -> Option<String> {
     if pattern.is_empty() {
         return Some("an empty pattern matches nothing".to_owned());
     }
-    if pattern.contains('/') {
-        return Some("a pattern is compared with the file name, and no name contains `/`".to_owned());
+    if pattern.starts_with('/') || pattern.starts_with("./") {
+        return Some("a path in a pattern begins in the drop folder, without `/`".to_owned());
+    }
+    if pattern.ends_with('/') {
+        return Some(
+            "a pattern that ends with `/` matches nothing: `name` means a folder too, `name/**` what is in it"
+                .to_owned(),
+        );
     }
     globset::Glob::new(pattern).err().map(|error| error.kind().to_string())
 }
@@ -151,9 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_file_names() {
-        assert_eq!(pattern_mistake("*.{jpg,png}"), None);
-        for pattern in ["", "a/*.jpg", "[a", "{a"] {
+    fn patterns_are_names_or_paths_in_the_drop_folder() {
+        for pattern in ["*.{jpg,png}", "a/*.jpg", "private/**", "**/raw/*"] {
+            assert_eq!(pattern_mistake(pattern), None, "{pattern}");
+        }
+        for pattern in ["", "/a/*.jpg", "./a", "private/", "[a", "{a"] {
             assert!(pattern_mistake(pattern).is_some(), "{pattern}");
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, html};
 
 use super::human;
+use super::page::head;
 use super::texts::Texts;
 use crate::clock::WallTime;
 use crate::job::{Job, JobId, Stage};
@@ -35,13 +36,7 @@ pub(super) fn render(page: &Page<'_>) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "pixchute" }
-                link rel="stylesheet" href="/gallery.css";
-                script src="/gallery.js" defer {}
-            }
+            (head("pixchute", &["/gallery.css"], "/gallery.js"))
             body {
                 header {
                     h1 { a href="/" { "pixchute" } }
@@ -93,7 +88,12 @@ fn card(job: &Job, now: WallTime) -> Markup {
     let name = job.name.to_string_lossy();
     let record = job.record.as_deref().and_then(|record| Record::parse(record.as_bytes()).ok());
     let uploaded_at = record.as_ref().map_or(job.queued_at, |record| record.at);
-    let texts = record.and_then(|record| record.links()).and_then(|links| Texts::of(&name, &links));
+    let removed_at = record.as_ref().and_then(|record| record.removed_at);
+    // What was undone leads nowhere.
+    let texts = record
+        .filter(|_| removed_at.is_none())
+        .and_then(|record| record.links())
+        .and_then(|links| Texts::of(&name, &links));
     let picture = html! {
         @match texts.as_ref().and_then(|texts| texts.thumb.as_deref()) {
             Some(thumb) => { img src=(thumb) alt="" loading="lazy" decoding="async"; }
@@ -101,7 +101,7 @@ fn card(job: &Job, now: WallTime) -> Markup {
         }
     };
     html! {
-        li.card {
+        li.card.gone[removed_at.is_some()] {
             @match &texts {
                 Some(texts) => {
                     a.picture href=(texts.url) target="_blank" rel="noopener noreferrer" { (picture) }
@@ -112,9 +112,10 @@ fn card(job: &Job, now: WallTime) -> Markup {
                 p.name title=(name) { (name) }
                 p.about { (about(job, now.since(uploaded_at))) }
                 p.about.where title=(job.folder.display()) { (folder_name(&job.folder)) " → " (job.host) }
-                @match &texts {
-                    Some(texts) => (copies(texts)),
-                    None => { p.about.bad { "no usable link in its record" } }
+                @match (&texts, removed_at) {
+                    (Some(texts), _) => (copies(texts)),
+                    (None, Some(at)) => { p.about { "undone " (human::age(now.since(at))) " ago" } }
+                    (None, None) => { p.about.bad { "no usable link in its record" } }
                 }
             }
         }

@@ -58,8 +58,10 @@ const drawAttempts = () => {
 
 const drawHost = (host, now) => {
   const until = host.paused_until && Date.parse(host.paused_until) - now;
-  const rests = until ? `rests for ${age(until)}: ${host.pause_reason ?? ""}` : "ok";
-  const state = host.held_since ? "paused by you" : rests;
+  const calm = ["circuit-open", "half-open", "suspect", "quota"].includes(host.state) ? host.state : "ok";
+  const rests = until ? `rests for ${age(until)}: ${host.pause_reason ?? ""}` : calm;
+  const quota = host.quota ? ` · ${host.quota.left} of ${host.quota.count} left` : "";
+  const state = (host.held_since ? "paused by you" : rests) + quota;
   const path = `/v1/hosts/${encodeURIComponent(host.name)}/${host.held_since ? "resume" : "pause"}`;
   const turn = key ? button(host.held_since ? "resume" : "pause", path) : "";
   return row(host.name, `${host.running}/${host.window} of ${host.max_parallel}`, host.queued, state, turn);

@@ -68,6 +68,8 @@ fn about_agent(page: &mut Page, status: &Status, counted: &Counted) {
         .sample(&[], u8::from(status.state == "ready"));
     page.gauge("pixchute_blocked", "1 while nothing is sent because results cannot be recorded.")
         .sample(&[], u8::from(status.blocked.is_some()));
+    let lost = crate::telemetry::lost_lines();
+    page.counter("pixchute_log_lines_lost_total", "Lines of the log that nobody took.").sample(&[], lost);
     page.gauge("pixchute_event_readers", "Readers of GET /v1/events.").sample(&[], counted.readers);
     if let Some(bytes) = counted.process.resident_bytes {
         page.gauge("process_resident_memory_bytes", "Resident memory.").sample(&[], bytes);
@@ -153,6 +155,13 @@ fn about_hosts(page: &mut Page, status: &Status) {
     gauge("pixchute_host_next_retry_seconds", "When the next resting file is due; 0 without one.", &|host| {
         host.next_due_at.map_or(0.0, |due| due.since(status.now).as_secs_f64())
     });
+    let mut left =
+        page.gauge("pixchute_host_quota_left", "How many uploads of its quota may begin now, of hosts that have one.");
+    for host in &status.hosts {
+        if let Some(quota) = host.quota {
+            left.sample(&[("host", &host.name)], quota.left);
+        }
+    }
     let mut circuits =
         page.gauge("pixchute_host_circuit_open", "1 while the host gets nothing, or one file at a time.");
     for host in &status.hosts {

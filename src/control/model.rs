@@ -74,6 +74,9 @@ pub struct FolderStatus {
     pub settling: Vec<SettlingStatus>,
     /// How many files are settling in all; `settling` lists the first ones only.
     pub settling_total: usize,
+    /// Directories and files in it that could not be read, the first ones, relative to it.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
     /// Jobs by stage.
     pub counts: StageCounts,
     /// Since when the oldest job that is neither done nor failed is known.
@@ -166,6 +169,9 @@ pub struct HostStatus {
     pub paused_until: Option<WallTime>,
     /// Why it rests.
     pub pause_reason: Option<String>,
+    /// Its `quota` and what is left of it; null without one.
+    #[serde(default)]
+    pub quota: Option<QuotaStatus>,
     /// The user paused it then; null if not. It may rest on top of that.
     #[serde(default)]
     pub held_since: Option<WallTime>,
@@ -177,6 +183,17 @@ pub struct HostStatus {
     pub next_due_at: Option<WallTime>,
     /// Possible orphans: attempts that broke after the last byte, or in a crash; over restarts.
     pub unknown_outcomes: u64,
+}
+
+/// What a host may be given in a stretch of time, as the configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaStatus {
+    /// How many uploads.
+    pub count: u32,
+    /// In any stretch of so many seconds.
+    pub period_seconds: u64,
+    /// How many of them may begin now.
+    pub left: u32,
 }
 
 /// One attempt in flight.

@@ -63,6 +63,19 @@ pub(super) async fn with_key(Extension(key): Extension<Option<Key>>, request: Re
     }
 }
 
+/// The head of a page.
+pub(super) fn head(title: &str, styles: &[&str], script: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            title { (title) }
+            @for style in styles { link rel="stylesheet" href=(style); }
+            script src=(script) defer {}
+        }
+    }
+}
+
 /// The page without what is on it: that comes by `live.js`.
 pub(super) async fn page() -> Markup {
     let events: Vec<&str> = TABLE.iter().map(|entry| entry.name).collect();
@@ -70,14 +83,7 @@ pub(super) async fn page() -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "pixchute: status" }
-                link rel="stylesheet" href="/gallery.css";
-                link rel="stylesheet" href="/live.css";
-                script src="/live.js" defer {}
-            }
+            (head("pixchute: status", &["/gallery.css", "/live.css"], "/live.js"))
             body data-events=(events.join(" ")) {
                 header {
                     h1 { a href="/" { "pixchute" } }

@@ -79,12 +79,19 @@ async fn guarded(bound: IpAddr, request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether the request was meant for us: every name it gives is `localhost`, a loopback address or the bound one.
+/// Whether the request was meant for us: every name it gives is `localhost`, a loopback address or the bound one, and so
+/// is that of the page it comes from, if a script of a page made it.
 fn is_ours(headers: &HeaderMap, uri: &Uri, bound: IpAddr) -> bool {
     let mut named = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (named.next(), named.next()) else { return false };
     let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
-    is_our_name(host.host(), bound) && uri.host().is_none_or(|host| is_our_name(host, bound))
+    let of_our_page = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+        origin.is_some_and(|origin| origin.host().is_some_and(|host| is_our_name(host, bound)))
+    };
+    is_our_name(host.host(), bound)
+        && uri.host().is_none_or(|host| is_our_name(host, bound))
+        && headers.get_all(header::ORIGIN).iter().all(of_our_page)
 }
 
 fn is_our_name(host: &str, bound: IpAddr) -> bool {
@@ -174,6 +181,20 @@ mod tests {
             assert!(!ours(host, "/"), "{host}");
         }
         assert!(!ours("localhost", "http://evil.example/"), "an absolute target names another host");
+    }
+
+    #[test]
+    fn scripts_of_other_pages_are_refused() {
+        let from = |origin: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("localhost:8421"));
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            is_ours(&headers, &Uri::from_static("/"), "127.0.0.1".parse().expect("an address"))
+        };
+        assert!(from("http://localhost:8421") && from("http://127.0.0.1:8421") && from("http://[::1]:8421"));
+        for origin in ["https://evil.example", "null", "http://localhost.evil.example", "file://", ""] {
+            assert!(!from(origin), "{origin}");
+        }
     }
 
     #[test]

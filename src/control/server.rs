@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -97,16 +97,32 @@ pub enum BindError {
 
 /// The bound address for people.
 #[derive(Debug)]
-pub struct People {
-    listener: TcpListener,
-    address: SocketAddr,
+pub struct People(Door);
+
+#[derive(Debug)]
+enum Door {
+    Tcp { listener: TcpListener, address: SocketAddr },
+    Unix { socket: Control, path: PathBuf },
 }
 
 impl People {
-    /// Where people find it: `http://127.0.0.1:8421`, without a slash at the end.
+    /// Where people find it: `http://127.0.0.1:8421`, without a slash at the end. Empty for a Unix socket: it has no
+    /// address that a link could begin with.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        match &self.0 {
+            Door::Tcp { address, .. } => format!("http://{address}"),
+            Door::Unix { .. } => String::new(),
+        }
+    }
+
+    /// Where it is, to be shown: its address, or `unix:` and the socket's path.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.0 {
+            Door::Tcp { .. } => self.base_url(),
+            Door::Unix { path, .. } => format!("unix:{}", path.display()),
+        }
     }
 }
 
@@ -118,16 +134,48 @@ pub async fn bind_people(address: SocketAddr) -> Result<People, BindError> {
     let bound = async {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(People { listener, address })
+        Ok(People(Door::Tcp { listener, address }))
     };
     bound.await.map_err(|source| BindError::People { address, source })
+}
+
+/// Binds the socket of the gallery, for its user alone, as that of the commands is.
+///
+/// # Errors
+/// As those of [`bind_control`].
+pub fn bind_people_private(path: &Path) -> Result<People, BindError> {
+    let socket = bind_control(path)?;
+    Ok(People(Door::Unix { socket, path: path.to_owned() }))
 }
 
 /// The bound control socket; its file is removed when this is dropped.
 #[derive(Debug)]
 pub struct Control {
-    listener: UnixListener,
+    listener: Private,
     _file: SocketFile,
+}
+
+/// The control socket answers its owner and root alone: its mode says so, and this does where somebody has opened that.
+#[derive(Debug)]
+struct Private(UnixListener);
+
+impl Listener for Private {
+    type Io = <UnixListener as Listener>::Io;
+    type Addr = <UnixListener as Listener>::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.0).await;
+            let ours = [0, rustix::process::geteuid().as_raw()];
+            if stream.peer_cred().is_ok_and(|peer| ours.contains(&peer.uid())) {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
 }
 
 /// The socket's file with its inode: a successor's socket of the same name is not ours to remove.
@@ -178,7 +226,7 @@ fn bind_private(path: &Path) -> io::Result<Control> {
         fs::set_permissions(&temporary, Permissions::from_mode(0o600))?;
         let inode = fs::symlink_metadata(&temporary)?.ino();
         fs::rename(&temporary, path)?;
-        Ok(Control { listener, _file: SocketFile { path: path.to_owned(), inode } })
+        Ok(Control { listener: Private(listener), _file: SocketFile { path: path.to_owned(), inode } })
     });
     let _ = fs::remove_dir_all(&private);
     bound
@@ -189,16 +237,22 @@ pub async fn serve(people: Option<People>, control: Option<Control>, state: Stat
     let live = Live::new(shutdown.clone());
     let key = Key::generate();
     let page = match (&people, &key) {
-        (Some(people), Some(key)) => key.address(&people.base_url()),
+        (Some(People(Door::Tcp { address, .. })), Some(key)) => key.address(&format!("http://{address}")),
         _ => Address::default(),
     };
     let for_people = async {
-        if let Some(People { listener, address }) = people {
-            let router = people::router(state.clone(), address.ip())
+        let router = |bound| {
+            people::router(state.clone(), bound)
                 .layer(Extension(Arc::clone(&live)))
                 .layer(Extension(key.clone()))
-                .layer(Extension(Address::default()));
-            accept(listener, router, &shutdown).await;
+                .layer(Extension(Address::default()))
+        };
+        match people {
+            None => {}
+            Some(People(Door::Tcp { listener, address })) => accept(listener, router(address.ip()), &shutdown).await,
+            Some(People(Door::Unix { socket: Control { listener, _file }, .. })) => {
+                accept(listener, router(Ipv4Addr::LOCALHOST.into()), &shutdown).await;
+            }
         }
     };
     let for_commands = async {

@@ -58,7 +58,8 @@ pub struct Undone {
     pub host: String,
     /// The link that ends.
     pub url: String,
-    /// Other files that have the same link, because they had the same content.
+    /// Other files that have the same link, because they had the same content: they lose it too, or keep the image there
+    /// ([`UndoResult::Kept`]).
     pub also: Vec<String>,
 }
 
@@ -70,7 +71,9 @@ pub enum UndoResult {
     Deleted,
     /// It can be deleted; nothing was done (`dry_run`).
     Possible,
-    /// It was deleted before.
+    /// The file has given up its link; the image stays on the host, because other files have the same link.
+    Kept,
+    /// It was undone before.
     Already(WallTime),
     /// The host wants somebody to open this page.
     Page(String),

@@ -143,6 +143,15 @@ impl Budget {
         self.quota.as_ref().map(|quota| quota.conforms_at(now)).filter(|at| *at > now)
     }
 
+    /// The quota, and how many uploads of it are left; `None` without one.
+    #[must_use]
+    pub fn left(&self, now: Instant) -> Option<(Quota, u32)> {
+        let sliding = self.quota.as_ref()?;
+        let counted = sliding.pieces.iter().filter(|(began, _)| sliding.expires(*began) > now);
+        let spent = counted.fold(0_u32, |sum, (_, count)| sum.saturating_add(*count));
+        Some((sliding.quota, sliding.quota.count.saturating_sub(spent)))
+    }
+
     /// One upload begins.
     pub fn take(&mut self, now: Instant) {
         self.spend(now, 1);
@@ -264,6 +273,21 @@ mod tests {
         let begun = drain(&mut budget, now, now + Duration::from_secs(4 * 3_600), Duration::from_secs(20));
         assert_eq!(most_in(&begun, Duration::from_secs(3_600)), 100);
         assert!(begun.len() >= 390, "hardly less than is allowed: {}", begun.len());
+    }
+
+    #[test]
+    fn r17_what_is_left_of_a_quota_is_known() {
+        let now = start();
+        let mut budget = Budget::new(None, quota(3, 3_600));
+        assert_eq!(budget.left(now).map(|(_, left)| left), Some(3));
+        (0..2).for_each(|_| budget.take(now));
+        assert_eq!(budget.left(now).map(|(_, left)| left), Some(1));
+        budget.take(now + Duration::from_secs(1_800));
+        assert_eq!(budget.left(now + Duration::from_secs(1_800)).map(|(_, left)| left), Some(0));
+        assert!(budget.exhausted_until(now + Duration::from_secs(1_800)).is_some());
+        // The first two do not count any more, though nothing has begun since.
+        assert_eq!(budget.left(now + Duration::from_secs(3_700)).map(|(_, left)| left), Some(2));
+        assert_eq!(Budget::new(None, None).left(now), None);
     }
 
     #[test]

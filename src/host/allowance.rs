@@ -18,6 +18,33 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The most that is given on top, however large the file is.
 const MOST: Duration = Duration::from_secs(6 * 3600);
 
+/// A timer that comes so late was not waited for: this process was stopped, or got no processor.
+const LATE: Duration = Duration::from_secs(1);
+
+/// What arrived meanwhile is looked at within this time.
+const AWAKE_AGAIN: Duration = Duration::from_secs(3);
+
+/// How often one wait is made longer for that.
+const TIMES: u32 = 5;
+
+/// Whether this process stood still (`SIGSTOP`, a debugger, a frozen container) when a time was over. An answer may have
+/// arrived meanwhile, and nobody is to blame for it that it was not looked at.
+#[derive(Debug, Default)]
+pub(super) struct StoodStill {
+    times: u32,
+}
+
+impl StoodStill {
+    /// How much longer to wait after a timer that should have come at `until`, if it came too late to mean anything.
+    pub(super) fn since(&mut self, until: Instant) -> Option<Duration> {
+        if self.times == TIMES || until.elapsed() < LATE {
+            return None;
+        }
+        self.times += 1;
+        Some(AWAKE_AGAIN)
+    }
+}
+
 /// The time that a request or an attempt has: `base`, and as long as a body moves at `min_rate` bytes a second at least,
 /// the time that it needs at this rate on top. What does not move gets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +65,13 @@ impl Allowance {
     /// Returns when the time of what began at `began` is over.
     pub async fn over(self, began: Instant, progress: &Progress) {
         let mut until = began + self.base;
+        let mut stood_still = StoodStill::default();
         loop {
             sleep_until(until).await;
+            if let Some(grace) = stood_still.since(until) {
+                until = Instant::now() + grace.min(self.base);
+                continue;
+            }
             match self.longer(began, Instant::now(), progress) {
                 Some(later) => until = later,
                 None => return,

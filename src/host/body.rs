@@ -32,6 +32,9 @@ const READ: usize = 256 * 1024;
 /// The longest file name on the wire in bytes: what file systems allow.
 const NAME_LIMIT: usize = 255;
 
+/// What is longer after the last full stop is no extension.
+const EXTENSION_LIMIT: usize = 16;
+
 /// The name of the file at `path` for the wire: no path, no control characters, Unicode NFC (macOS stores NFD, and some
 /// hosts would show it so), never empty.
 #[must_use]
@@ -40,8 +43,9 @@ pub fn wire_name(path: &Path) -> String {
     let visible: String =
         lossy.chars().map(|c| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c }).collect();
     let mut name = ComposingNormalizerBorrowed::new_nfc().normalize(&visible).into_owned();
-    // Cut in the stem: the extension tells the host the type.
-    let extension = name.rfind('.').map_or(String::new(), |dot| name.split_off(dot));
+    // Cut in the stem: the extension tells the host the type, if it is one.
+    let dot = name.rfind('.').filter(|dot| name.len() - dot <= EXTENSION_LIMIT);
+    let extension = dot.map_or(String::new(), |dot| name.split_off(dot));
     while name.len() + extension.len() > NAME_LIMIT && name.pop().is_some() {}
     name.push_str(&extension);
     if name.is_empty() { "image".to_owned() } else { name }

@@ -36,18 +36,18 @@ pub fn build(config: &Config, local: Option<local::Site>) -> Result<BTreeMap<Str
     let thumbnailer = Thumbnailer::default();
     let mut problems = Vec::new();
     for (name, host) in &config.hosts {
+        // A server on a Unix socket has no address.
+        let local = local.as_ref().filter(|site| !site.base_url.is_empty() || host.recipe == LOCAL);
         let built = if host.recipe == LOCAL {
-            build_local(host, local.as_ref())
+            build_local(host, local)
         } else {
             build_recipe(config, host, &mut accounts, &thumbnailer)
         };
         match built {
-            Ok(built) => {
-                match dressed(host, built, local.as_ref(), &thumbnailer).and_then(|it| verified(config, host, it)) {
-                    Ok(built) => drop(hosts.insert(name.clone(), built)),
-                    Err(found) => problems.push(found),
-                }
-            }
+            Ok(built) => match dressed(host, built, local, &thumbnailer).and_then(|it| verified(config, host, it)) {
+                Ok(built) => drop(hosts.insert(name.clone(), built)),
+                Err(found) => problems.push(found),
+            },
             Err(found) => problems.extend(found),
         }
     }
@@ -123,18 +123,42 @@ fn build_local(host: &HostConfig, site: Option<&local::Site>) -> Result<Arc<dyn 
             help: None,
         });
     }
-    if site.is_none() {
-        problems.push(Problem {
-            span: host.span.clone(),
-            key: format!("host.{}", host.name),
-            message: "the embedded host needs the server, and the server is off".into(),
-            help: Some("set `listen = \"127.0.0.1:8421\"` in [server]".into()),
-        });
+    let mut problem = |key: String, message: &str, help: &str| {
+        let (message, help) = (message.to_owned(), Some(help.to_owned()));
+        problems.push(Problem { span: host.span.clone(), key, message, help });
+    };
+    let named = host.base_url.as_deref().map(|base| base.trim_end_matches('/').to_owned());
+    if named.as_deref().is_some_and(|base| !is_web_address(base)) {
+        let message = "is no address that begins with http:// or https://";
+        let help = "say where a proxy of yours serves the gallery, or leave it out";
+        problem(format!("host.{}.base_url", host.name), message, help);
+    }
+    let site = match site {
+        None => {
+            let help = "set `listen = \"127.0.0.1:8421\"` in [server]";
+            problem(format!("host.{}", host.name), "the embedded host needs the server, and the server is off", help);
+            None
+        }
+        Some(site) => Some(local::Site { base_url: named.unwrap_or_else(|| site.base_url.clone()), ..site.clone() }),
+    };
+    if site.as_ref().is_some_and(|site| site.base_url.is_empty()) {
+        let message = "links need an address, and the server has a socket only";
+        let help =
+            "set `base_url` to where your proxy serves the gallery, or `listen = \"127.0.0.1:8421\"` in [server]";
+        problem(format!("host.{}", host.name), message, help);
     }
     match site {
-        Some(site) if problems.is_empty() => Ok(Arc::new(local::LocalHost::new(host.name.clone(), site.clone()))),
+        Some(site) if problems.is_empty() => Ok(Arc::new(local::LocalHost::new(host.name.clone(), site))),
         _ => Err(problems),
     }
+}
+
+fn is_web_address(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let plain =
+            url.query().is_none() && url.fragment().is_none() && url.password().is_none() && url.username().is_empty();
+        plain && url.has_host() && matches!(url.scheme(), "http" | "https")
+    })
 }
 
 fn build_recipe(

@@ -7,7 +7,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::local::Site;
 use super::thumb::{Thumb, Thumbnailer};
-use super::{Doing, Galleries, Host, Limits, Preview, Progress, Sending, Source, Upload};
+use super::wrapper::Wrapper;
+use super::{Host, Progress, Sending, Source, Upload};
 use crate::job::{ContentHash, Failure, ImageFacts, ImageKind, Links};
 
 /// How long a thumbnail may hold up the link of an image that is on the host already.
@@ -62,37 +63,13 @@ impl Dressed {
     }
 }
 
-impl Host for Dressed {
-    fn name(&self) -> &str {
-        self.inner.name()
+impl Wrapper for Dressed {
+    fn inner(&self) -> &dyn Host {
+        &*self.inner
     }
 
-    fn limits(&self) -> &Limits {
-        self.inner.limits()
-    }
-
-    fn max_parallel(&self) -> Option<usize> {
-        self.inner.max_parallel()
-    }
-
-    fn tidy(&self) {
-        self.inner.tidy();
-    }
-
-    fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
+    fn send<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
         Box::pin(self.run(upload))
-    }
-
-    fn previews(&self, upload: &Upload) -> Vec<Preview> {
-        self.inner.previews(upload)
-    }
-
-    fn galleries(&self) -> Option<&dyn Galleries> {
-        self.inner.galleries()
-    }
-
-    fn delete<'a>(&'a self, uploaded: &'a Links, deadline: Instant) -> Option<Doing<'a>> {
-        self.inner.delete(uploaded, deadline)
     }
 }
 

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use ulid::Ulid;
+use url::Url;
 
 use super::http::{Client, Times};
 use super::options::Options;
@@ -66,6 +67,14 @@ impl Host for RecipeHost {
 
     fn previews(&self, upload: &Upload) -> Vec<Preview> {
         self.preview_all(upload)
+    }
+
+    fn site(&self) -> Option<Url> {
+        Some(self.sites.base.clone())
+    }
+
+    fn ask_account(&self, deadline: Instant) -> Option<Doing<'_>> {
+        self.ask_about_us(deadline)
     }
 
     fn galleries(&self) -> Option<&dyn Galleries> {
@@ -133,7 +142,7 @@ impl RecipeHost {
         Ok(Some(session))
     }
 
-    async fn log_in(
+    pub(super) async fn log_in(
         &self,
         steps: &[Step],
         progress: &Arc<Progress>,

@@ -53,7 +53,7 @@ impl RecipeHost {
     }
 
     /// Ends `work` at `deadline`, whatever it waits for.
-    async fn until<T>(
+    pub(super) async fn until<T>(
         &self,
         deadline: Instant,
         work: impl Future<Output = Result<T, Box<Failure>>>,
@@ -133,8 +133,7 @@ fn fitting(spec: &GallerySpec, name: &str) -> String {
         None => name.chars().map(|c| if c.is_control() { '_' } else { c }).collect(),
     };
     let short: String = text.trim().chars().take(spec.name_max).collect();
-    // Two characters are the least that every host takes.
-    if short.trim().chars().count() < 2 {
+    if short.trim().chars().count() < spec.name_min.max(1) {
         UNTITLED.chars().take(spec.name_max).collect()
     } else {
         short.trim().to_owned()

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http_body_util::BodyExt;
-use hyper::Uri;
-use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use reqwest::{Method, RequestBuilder, Response, redirect, retry};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use url::Url;
 
+use super::allowance::StoodStill;
 use super::options::is_loopback;
+use super::packed::unpack;
+use super::proxy::{Proxy, Way, way_to};
 use super::wire::Wire;
 use super::{Allowance, Progress};
 use crate::config::{HostFlow, Pool};
@@ -40,9 +41,10 @@ const SITES_LIMIT: usize = 16;
 /// connecting: the client's own would cut slow but steady uploads.
 #[derive(Clone)]
 pub(super) struct Client {
-    /// Our own connections by site: they end when the future does that uses them. `None` for a site behind a proxy.
+    /// Our own connections by site: they end when the future does that uses them. `None` for a site behind a proxy that does
+    /// not speak plain HTTP.
     wires: Arc<Mutex<BTreeMap<String, Option<Arc<Wire>>>>>,
-    /// For what goes through a proxy.
+    /// For what goes through such a proxy.
     other: reqwest::Client,
     connect_timeout: Duration,
 }
@@ -74,17 +76,20 @@ impl Client {
         if wires.len() >= SITES_LIMIT {
             return None;
         }
-        let proxied = !is_loopback(url) && is_proxied(url);
-        let wire = if proxied { None } else { Wire::new(url, self.connect_timeout).ok().map(Arc::new) };
+        let proxy = match way_to(url) {
+            Way::Direct => Some(None),
+            Way::Through(proxy) => Some(Some(proxy)),
+            Way::Other => None,
+        };
+        let wire = proxy.and_then(|proxy| Wire::new(url, proxy, self.connect_timeout).ok()).map(Arc::new);
         wires.insert(site, wire.clone());
         wire
     }
 }
 
 /// Whether the system has a proxy for `url`.
-fn is_proxied(url: &Url) -> bool {
-    let uri: Option<Uri> = url.as_str().parse().ok();
-    uri.is_some_and(|uri| Matcher::from_system().intercept(&uri).is_some())
+pub(super) fn is_proxied(url: &Url) -> bool {
+    !matches!(way_to(url), Way::Direct)
 }
 
 /// A request to be sent.
@@ -198,6 +203,8 @@ pub(super) enum Trouble {
     File(io::Error),
     /// The answer is larger than [`ANSWER_LIMIT`].
     TooLarge,
+    /// The whole answer is there, packed in this way, which is not understood or was done wrong.
+    Packed(String),
     /// Nothing moved for so long.
     Stall(Duration),
     /// `request_timeout` passed.
@@ -242,34 +249,39 @@ async fn converse_directly(
     received: &mut Received,
     progress: &Progress,
 ) -> Result<(), Trouble> {
-    let request = plain(request.build().map_err(trouble)?)?;
+    let request = plain(request.build().map_err(trouble)?, wire.passed_on_by())?;
     let (response, mut talk) = wire.send(request, progress).await?;
     let (head, mut body) = response.into_parts();
     received.status = head.status.as_u16();
     received.headers = head.headers;
     progress.enter(Phase::Response);
-    while let Some(frame) = talk.with(body.frame()).await? {
+    while let Some(frame) = talk.with(progress, body.frame()).await? {
         let frame = frame.map_err(|error| Trouble::Broken(error.to_string()))?;
         if let Ok(chunk) = frame.into_data() {
             received.take(&chunk, progress)?;
         }
     }
     wire.keep(talk);
-    Ok(())
+    unpack(received)
 }
 
-/// The request as it goes on the wire: the path, and what every request of ours says.
-fn plain(request: reqwest::Request) -> Result<hyper::Request<reqwest::Body>, Trouble> {
+/// The request as it goes on the wire: the path, or the whole address for a proxy that passes it on; and what every
+/// request of ours says.
+fn plain(request: reqwest::Request, proxy: Option<&Proxy>) -> Result<hyper::Request<reqwest::Body>, Trouble> {
     let url = request.url().clone();
     let request = hyper::Request::try_from(request).map_err(trouble)?;
     let (mut head, body) = request.into_parts();
     let broken = |error: &dyn std::fmt::Display| Trouble::Broken(error.to_string());
-    let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let target = if proxy.is_some() { format!("{}{path}", url.origin().ascii_serialization()) } else { path };
     head.uri = target.parse().map_err(|error: hyper::http::uri::InvalidUri| broken(&error))?;
     let host = url.host_str().unwrap_or_default();
     let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let host = HeaderValue::from_str(&host).map_err(|error| broken(&error))?;
     head.headers.entry(HOST).or_insert(host);
+    if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.as_ref()) {
+        head.headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+    }
     head.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
     head.headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     Ok(hyper::Request::from_parts(head, body))
@@ -301,8 +313,13 @@ impl Received {
 
 /// Returns when no byte has moved for `limit`.
 async fn stalled(progress: &Progress, limit: Duration) {
+    let mut stood_still = StoodStill::default();
     while let Some(left) = limit.checked_sub(progress.idle()).filter(|left| !left.is_zero()) {
-        sleep(left).await;
+        let until = Instant::now() + left;
+        sleep_until(until).await;
+        if let Some(grace) = stood_still.since(until) {
+            sleep(grace.min(limit)).await;
+        }
     }
 }
 

@@ -51,7 +51,9 @@ pub fn link(text: &str) -> Result<String, NoLink> {
         return Err(NoLink::NotAbsolute);
     }
     let url = Url::parse(text).map_err(|_| NoLink::NotAbsolute)?;
-    if url.host_str().is_none_or(str::is_empty) {
+    // The parser takes quotation marks for letters of a name: in BBCode or Markdown they would end the link.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':');
+    if url.host_str().is_none_or(|host| host.is_empty() || !host.chars().all(plain)) {
         return Err(NoLink::NotAbsolute);
     }
     if url.as_str().len() > LINK_LIMIT {
@@ -77,6 +79,8 @@ mod tests {
             ("ftp://h.example/1", Err(NoLink::NotAbsolute)),
             ("javascript:alert(1)", Err(NoLink::NotAbsolute)),
             ("https:h.example", Err(NoLink::NotAbsolute)),
+            ("https://h.\"example/1", Err(NoLink::NotAbsolute)),
+            ("https://[::1]:8421/i/1", Ok("https://[::1]:8421/i/1")),
             ("https://", Err(NoLink::NotAbsolute)),
             ("https:///x", Err(NoLink::NotAbsolute)),
             ("<html>", Err(NoLink::NotAbsolute)),

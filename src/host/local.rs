@@ -226,7 +226,7 @@ fn copy(upload: &Pending, stop: &CancellationToken, file: &mut File) -> io::Resu
 pub struct Site {
     /// Where the files lie.
     pub store: Store,
-    /// Where they are served: `http://127.0.0.1:8421`, without a slash at the end.
+    /// Where they are served: `http://127.0.0.1:8421`, without a slash at the end; empty for a server on a Unix socket.
     pub base_url: String,
 }
 

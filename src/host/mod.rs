@@ -10,17 +10,21 @@ mod classes;
 mod cookies;
 mod dressed;
 mod engine;
+mod examine;
 mod follow;
 mod gallery;
 mod http;
 mod limits;
 pub mod links;
 pub mod local;
+mod names;
 mod options;
+mod packed;
 mod pause;
 mod prepare;
 mod preview;
 pub mod progress;
+mod proxy;
 pub mod rate;
 pub mod recipe;
 mod redact;
@@ -36,6 +40,7 @@ mod verdict;
 mod verified;
 pub mod webhook;
 mod wire;
+mod wrapper;
 
 use std::fmt;
 use std::future::Future;
@@ -44,16 +49,21 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use url::Url;
 
 use crate::job::{Failure, ImageFacts, JobId, Links};
 pub use allowance::Allowance;
 pub use body::wire_name;
 pub use build::{build, is_own_recipe, notes, recipe_folder};
+pub use examine::{Found, Knocked, Silent, knock, look_up};
 pub use limits::{Limits, Refusal};
 pub use progress::Progress;
 pub use recipe::library::recipes;
 pub use source::Source;
 pub use strip::{NotStripped, can_strip, strip};
+
+/// What stands for an address that is not known yet, where a request is only shown. Leads nowhere (RFC 6761).
+pub const NO_ADDRESS: &str = "https://base-url.invalid";
 
 /// The future of one upload. Dropping it closes its connections.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Links, Failure>> + Send + 'a>>;
@@ -91,6 +101,17 @@ pub trait Host: Send + Sync + 'static {
 
     /// What it can do with galleries; `None` when it has none.
     fn galleries(&self) -> Option<&dyn Galleries> {
+        None
+    }
+
+    /// Where its requests go first; `None` for a host that is a part of this program.
+    fn site(&self) -> Option<Url> {
+        None
+    }
+
+    /// Asks it whether it takes the account that is configured, by a request that changes nothing there; `None` when there
+    /// is no account or no such request.
+    fn ask_account(&self, _deadline: Instant) -> Option<Doing<'_>> {
         None
     }
 

@@ -217,11 +217,12 @@ fn skipped(step: &Step, scope: &Scope) -> bool {
     step.when.as_ref().is_some_and(|when| when.render(scope).is_ok_and(|text| text.trim().is_empty()))
 }
 
-fn host_of(url: &str) -> String {
-    let url = Url::parse(url).ok();
+fn host_of(address: &str) -> String {
+    let url = Url::parse(address).ok();
+    let words = address.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
     let host = url.as_ref().and_then(|url| Some((url.host_str()?.to_owned(), url.port())));
     host.map_or_else(
-        || "[known later]".to_owned(),
+        || words.unwrap_or("[known later]").to_owned(),
         |(host, port)| port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")),
     )
 }

@@ -18,9 +18,13 @@ pub struct Progress {
     phase: AtomicU8,
     sent: AtomicU64,
     total: AtomicU64,
+    /// Bytes of the current request that the system took.
+    written: AtomicU64,
     received: AtomicU64,
-    /// Milliseconds after `began` at which a byte moved last, or a new phase began.
+    /// Milliseconds after `began` at which a byte moved last, in either direction, or a new phase began.
     moved_at: AtomicU64,
+    /// The same without what is received.
+    sent_at: AtomicU64,
     /// Milliseconds after `began` at which the body began, and at which all of it was handed over (0: not yet).
     body_at: AtomicU64,
     all_sent_at: AtomicU64,
@@ -69,8 +73,10 @@ impl Progress {
             phase: AtomicU8::new(Phase::Inspect as u8),
             sent: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             received: AtomicU64::new(0),
             moved_at: AtomicU64::new(0),
+            sent_at: AtomicU64::new(0),
             body_at: AtomicU64::new(0),
             all_sent_at: AtomicU64::new(0),
             spent: OnceLock::new(),
@@ -88,6 +94,17 @@ impl Progress {
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.touch();
+    }
+
+    /// The system took `bytes` of a request.
+    pub fn note_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        self.touch();
+    }
+
+    /// The system gave bytes of an answer.
+    pub fn note_read(&self) {
+        self.moved_at.store(self.now(), Ordering::Relaxed);
     }
 
     /// What the attempt is doing.
@@ -111,6 +128,7 @@ impl Progress {
     pub fn start_body(&self, total: u64) {
         self.sent_before.fetch_add(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
         self.body_at.store(self.now(), Ordering::Relaxed);
         self.all_sent_at.store(0, Ordering::Relaxed);
         let start = Mark { at: self.now(), sent: 0 };
@@ -145,7 +163,7 @@ impl Progress {
     /// `bytes` more of an answer arrived.
     pub fn add_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
-        self.touch();
+        self.note_read();
     }
 
     /// This attempt shall show whether the host is well: a request that fails is not sent again.
@@ -241,6 +259,23 @@ impl Progress {
         self.total() > 0 && self.sent() >= self.total()
     }
 
+    /// How many bytes of a file of `bytes` have still to go. A short file is handed over at once and may be a minute on its way
+    /// all the same, so what the system took is what counts.
+    #[must_use]
+    pub fn left(&self, bytes: u64) -> u64 {
+        let (total, sent) = (self.total(), self.sent());
+        // Logins and forms are short, and files without their metadata are a little shorter.
+        if total >= bytes / 2 {
+            let written = self.written.load(Ordering::Relaxed);
+            // Of what goes another way nothing is known but what was handed over.
+            total - total.min(if written > 0 { written } else { sent })
+        } else if self.sent_before.load(Ordering::Relaxed) >= bytes / 2 {
+            0
+        } else {
+            bytes
+        }
+    }
+
     /// When all of the body had been handed over, if it has.
     #[must_use]
     pub fn all_sent_at(&self) -> Option<Instant> {
@@ -266,6 +301,13 @@ impl Progress {
         self.began.elapsed().saturating_sub(Duration::from_millis(self.moved_at.load(Ordering::Relaxed)))
     }
 
+    /// How long nothing was sent. An attempt that only receives has no need of a worker: an answer is short, or it is one
+    /// that never ends.
+    #[must_use]
+    pub fn idle_sending(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.sent_at.load(Ordering::Relaxed)))
+    }
+
     /// How long the attempt runs.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -273,7 +315,9 @@ impl Progress {
     }
 
     fn touch(&self) {
-        self.moved_at.store(self.now(), Ordering::Relaxed);
+        let now = self.now();
+        self.moved_at.store(now, Ordering::Relaxed);
+        self.sent_at.store(now, Ordering::Relaxed);
     }
 
     /// Milliseconds since the attempt began.
@@ -295,6 +339,25 @@ impl Default for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_file_is_what_the_system_has_not_taken() {
+        let progress = Progress::new();
+        assert_eq!(progress.left(1_000), 1_000, "nothing has begun");
+        progress.start_body(50);
+        progress.note_written(300);
+        assert_eq!(progress.left(1_000), 1_000, "a login is not the file");
+        progress.start_body(1_200);
+        progress.add_sent(1_200);
+        progress.note_written(500);
+        assert_eq!(progress.left(1_000), 700, "handed over at once, and on its way");
+        progress.note_written(900);
+        assert_eq!(progress.left(1_000), 0, "what stands around it counts for nothing");
+        progress.start_body(50);
+        assert_eq!(progress.left(1_000), 0, "the form after it");
+        progress.start_body(1_200);
+        assert_eq!(progress.left(1_000), 1_200, "once more from the beginning");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_body_starts_again_and_both_are_counted() {

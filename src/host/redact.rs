@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
 /// What stands in place of a secret.
@@ -13,6 +13,16 @@ const SHORTEST: usize = 5;
 
 /// Shorter parts of a base64 text could be a part of anything.
 const BASE64_SHORTEST: usize = 8;
+
+/// What stays as it is in a URI: the unreserved characters of RFC 3986.
+const URI: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What stays as it is in a form of .NET, whose custom uploaders we speak.
+const DOT_NET: &AsciiSet = &URI.remove(b'!').remove(b'*').remove(b'(').remove(b')').add(b'~');
+
+/// What is encoded in the path of an address.
+const PATH: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}');
 
 /// Knows the secrets of one host. Its `Debug` does not show them.
 #[derive(Clone, Debug, Default)]
@@ -34,12 +44,16 @@ impl Redactor {
 
     fn of<'a>(mut needles: Vec<SecretString>, secrets: impl Iterator<Item = &'a str>) -> Self {
         let mut spellings: Vec<String> = Vec::new();
-        for secret in secrets.filter(|secret| !secret.is_empty()) {
+        for secret in secrets.flat_map(with_password).filter(|secret| !secret.is_empty()) {
             let json = serde_json::Value::from(secret).to_string();
             spellings.push(json.trim_matches('"').to_owned());
             spellings.push(json.trim_matches('"').replace('/', "\\/"));
-            spellings.push(utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string());
-            spellings.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
+            let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            for set in [NON_ALPHANUMERIC, URI, DOT_NET, PATH] {
+                let encoded = utf8_percent_encode(secret, set).to_string();
+                spellings.extend([small_hex(&encoded), small_hex(&encoded.replace("%20", "+")), encoded]);
+            }
+            spellings.extend([small_hex(&form), form]);
             spellings.push(secret.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;"));
             spellings.extend(in_base64(secret));
             spellings.push(secret.to_owned());
@@ -65,12 +79,34 @@ impl Redactor {
     }
 }
 
+/// `%2F` as `%2f`, which some programs write.
+fn small_hex(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let at = part.char_indices().nth(2).map_or(part.len(), |(at, _)| at);
+        text.push('%');
+        text.push_str(&part[..at].to_ascii_lowercase());
+        text.push_str(&part[at..]);
+    }
+    text
+}
+
+/// A secret, and the password of one that is a whole login (`name:password`): a host may repeat only that.
+fn with_password(secret: &str) -> impl Iterator<Item = &str> {
+    let password = secret.split_once(':').map(|(_, password)| password);
+    std::iter::once(secret).chain(password.filter(|password| password.len() >= SHORTEST))
+}
+
 /// The parts of a base64 text that are the same wherever in the encoded text `secret` stands: `Basic` puts a name before it.
+/// Where nothing follows the secret, its last bits stand in the last characters.
 fn in_base64(secret: &str) -> impl Iterator<Item = String> {
-    (0..3_usize).filter_map(|before| {
+    (0..3_usize).flat_map(|before| {
         let encoded = STANDARD.encode([&[0; 2][..before], secret.as_bytes()].concat());
         let (from, to) = ((before * 8).div_ceil(6), (before + secret.len()) * 8 / 6);
-        encoded.get(from..to).filter(|part| part.len() >= BASE64_SHORTEST).map(str::to_owned)
+        let parts =
+            [encoded.get(from..to), encoded.get(from..), encoded.get(from..).map(|end| end.trim_end_matches('='))];
+        parts.map(|part| part.filter(|part| part.len() >= BASE64_SHORTEST).map(str::to_owned)).into_iter().flatten()
     })
 }
 
@@ -111,6 +147,13 @@ mod tests {
         let clean = redactor.clean(text, 512);
         assert_eq!(clean.matches(REDACTED).count(), 5, "{clean}");
         assert!(!format!("{redactor:?}").contains("a/b"));
+        for spelling in ["a%2fb%22c%20d%2be", "a%2fb%22c+d%2be", "a/b%22c%20d+e"] {
+            assert_eq!(redactor.clean(&format!("?key={spelling}&x"), 512), format!("?key={REDACTED}&x"));
+        }
+        let redactor = Redactor::new([&SecretString::from("q-k/(x)!~ä")].into_iter());
+        for spelling in ["q-k%2f(x)!%7e%c3%a4", "q-k%2F%28x%29%21~%C3%A4", "q-k/(x)!~%C3%A4"] {
+            assert_eq!(redactor.clean(spelling, 512), REDACTED, "{spelling}");
+        }
     }
 
     #[test]
@@ -126,8 +169,21 @@ mod tests {
         for name in ["", "a", "al", "ada", "alice:"] {
             let sent = STANDARD.encode(format!("{name}s3cret-CANARY"));
             let clean = redactor.clean(&format!("Basic {sent}"), 512);
-            assert!(clean.contains(REDACTED) && clean.len() < 24 + name.len() * 2, "{name}: {clean}");
+            assert!(clean.ends_with(REDACTED) && clean.len() < 24 + name.len() * 2, "{name}: {clean}");
+            let longer = STANDARD.encode(format!("{name}s3cret-CANARY:more"));
+            assert!(redactor.clean(&longer, 512).contains(REDACTED), "{name}");
         }
+    }
+
+    #[test]
+    fn r26_of_a_login_the_password_alone_is_a_secret_too() {
+        let redactor = Redactor::new([&SecretString::from("alice:s3cret-CANARY")].into_iter());
+        let clean = redactor.clean("alice:s3cret-CANARY, s3cret-CANARY, ada", 512);
+        assert_eq!(clean, "[REDACTED], [REDACTED], ada");
+        let basic = STANDARD.encode("alice:s3cret-CANARY");
+        assert_eq!(redactor.clean(&format!("Basic {basic}"), 512), "Basic [REDACTED]");
+        // A short one is no password but could be any word.
+        assert_eq!(Redactor::new([&SecretString::from("a:on")].into_iter()).clean("on", 9), "on");
     }
 
     #[test]

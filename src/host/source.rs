@@ -1,12 +1,14 @@
 //! The file of one attempt: one open descriptor, read by position, so that a retried request starts at the first byte
 //! again and a renamed or replaced path cannot mix two files.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use rustix::fs::OFlags;
 
 use super::strip::{Cut, Piece};
 use crate::job::{ContentHash, Fingerprint, ImageKind, WHOLE_FILE_LIMIT};
@@ -34,7 +36,9 @@ impl Source {
     /// # Errors
     /// What the system says about opening or reading.
     pub fn open(path: &Path, name: String, kind: ImageKind) -> io::Result<(Self, Fingerprint)> {
-        let file = File::open(path)?;
+        // A pipe that has taken the file's name since it was looked at must not hold this up; its fingerprint tells it apart.
+        let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let fingerprint = Fingerprint::of(&file.metadata()?);
         let mut source = Self::new(Some(file), fingerprint.len, name, kind);
         if source.len <= WHOLE_FILE_LIMIT {
@@ -233,4 +237,18 @@ fn read_exactly(file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io
     // The memory may have more room than was asked for.
     bytes.truncate(before + len);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r13_a_pipe_in_the_place_of_the_file_is_opened_at_once_and_is_another_file() {
+        let top = tempfile::TempDir::new().expect("a folder");
+        let path = top.path().join("x.png");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+        let (source, fingerprint) = Source::open(&path, "x.png".to_owned(), ImageKind::Png).expect("opens");
+        assert_eq!((source.len(), fingerprint.len), (0, 0));
+    }
 }

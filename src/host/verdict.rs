@@ -173,6 +173,17 @@ impl Judge<'_> {
                 let message = format!("{} sent an answer larger than {ANSWER_LIMIT} bytes", self.host);
                 return Failure::new(ErrorClass::BadResponse, Phase::Response, message);
             }
+            Trouble::Packed(how) => {
+                let message = format!(
+                    "{} sent an answer that cannot be unpacked ({how}); nobody asked for a packed one",
+                    self.host
+                );
+                return Failure::new(
+                    ErrorClass::BadResponse,
+                    Phase::Response,
+                    self.redactor.clean(&message, HOST_TEXT_LIMIT),
+                );
+            }
             Trouble::Connect { phase, timed_out: true, .. } => {
                 let step = if *phase == Phase::Tls { "the TLS handshake did not end" } else { "no connection" };
                 (ErrorClass::Connect, *phase, true, format!("could not be reached: {step} within connect_timeout"))

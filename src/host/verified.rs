@@ -12,7 +12,8 @@ use reqwest::{Method, Response};
 use tokio::time::{Instant, sleep, timeout_at};
 use url::{Host as UrlHost, Url};
 
-use super::{Doing, Galleries, Host, Limits, Preview, Sending, Upload, http};
+use super::wrapper::Wrapper;
+use super::{Host, Sending, Upload, http};
 use crate::config::Verify;
 use crate::job::{ErrorClass, Failure, Links, Phase};
 
@@ -133,37 +134,13 @@ fn is_public(url: &Url) -> bool {
     }
 }
 
-impl Host for Verified {
-    fn name(&self) -> &str {
-        self.inner.name()
+impl Wrapper for Verified {
+    fn inner(&self) -> &dyn Host {
+        &*self.inner
     }
 
-    fn limits(&self) -> &Limits {
-        self.inner.limits()
-    }
-
-    fn max_parallel(&self) -> Option<usize> {
-        self.inner.max_parallel()
-    }
-
-    fn tidy(&self) {
-        self.inner.tidy();
-    }
-
-    fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
+    fn send<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
         Box::pin(self.run(upload))
-    }
-
-    fn previews(&self, upload: &Upload) -> Vec<Preview> {
-        self.inner.previews(upload)
-    }
-
-    fn galleries(&self) -> Option<&dyn Galleries> {
-        self.inner.galleries()
-    }
-
-    fn delete<'a>(&'a self, uploaded: &'a Links, deadline: Instant) -> Option<Doing<'a>> {
-        self.inner.delete(uploaded, deadline)
     }
 }
 

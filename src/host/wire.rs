@@ -2,13 +2,14 @@
 //!
 //! No task of its own drives a connection. Whoever drops the future of an exchange closes its socket in the same instant,
 //! and what was not sent yet is thrown away (the kernel resets the connection), so that a host which has stopped reading
-//! cannot keep it open. A connection that has done a whole exchange is kept for a moment for the next one.
+//! cannot keep it open. That holds for the way through a proxy as well. A connection that has done a whole exchange is kept
+//! for a moment for the next one.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,13 +19,15 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::Progress;
 use super::http::Trouble;
+use super::names::Names;
+use super::proxy::Proxy;
 use crate::clock::{Clock, WallTime};
 use crate::job::Phase;
 
@@ -41,6 +44,11 @@ const IDLE_CONNECTIONS: usize = 8;
 /// How long one address of several is tried: the next one may answer.
 const ONE_ADDRESS: Duration = Duration::from_secs(3);
 
+/// What the system holds of a body before it is on its way. By default that is megabytes on a slow line: all of it would seem
+/// to be sent in the first moment, and nothing to move for minutes.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 << 10;
+
 type Body = reqwest::Body;
 type Stream = Box<dyn Io>;
 
@@ -52,6 +60,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(super) struct Wire {
     host: Host<String>,
     port: u16,
+    /// What stands in between.
+    proxy: Option<Proxy>,
+    /// Of the proxy, if there is one: it looks up the site's.
+    names: Names,
     tls: Option<TlsConnector>,
     connect_timeout: Duration,
     idle: Mutex<Vec<Idle>>,
@@ -68,19 +80,49 @@ struct Idle {
 pub(super) struct Talk {
     sender: SendRequest<Body>,
     connection: Pin<Box<Connection<TokioIo<Stream>, Body>>>,
-    whole: Arc<AtomicBool>,
+    line: Arc<Line>,
+}
+
+/// What is known of a TCP stream below everything that buffers.
+#[derive(Default)]
+struct Line {
+    /// Everything that was begun on it is finished.
+    whole: AtomicBool,
+    /// Bytes that the system took, and gave, since somebody asked.
+    written: AtomicU64,
+    read: AtomicU64,
+}
+
+impl Line {
+    /// Tells of what has moved since the last time.
+    fn tell(&self, progress: &Progress) {
+        let written = self.written.swap(0, Ordering::Relaxed);
+        if written > 0 {
+            progress.note_written(written);
+        }
+        if self.read.swap(0, Ordering::Relaxed) > 0 {
+            progress.note_read();
+        }
+    }
+
+    /// Counts what was written.
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        written
+    }
 }
 
 /// A TCP stream that is closed in good order only after whole exchanges.
 struct Socket {
     stream: TcpStream,
-    /// Everything that was begun on it is finished.
-    whole: Arc<AtomicBool>,
+    line: Arc<Line>,
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if !self.whole.load(Ordering::Relaxed) {
+        if !self.line.whole.load(Ordering::Relaxed) {
             // Otherwise the kernel would go on for minutes to offer the rest to a host that does not read.
             let _ = self.stream.set_zero_linger();
         }
@@ -89,13 +131,17 @@ impl Drop for Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.line.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        read
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.line.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -103,7 +149,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.line.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -120,15 +167,24 @@ impl AsyncWrite for Socket {
 }
 
 impl Wire {
-    /// The way to the site of `base_url`, which has a host.
+    /// The way to the site of `base_url`, which has a host, directly or through a proxy.
     ///
     /// # Errors
     /// When the system's certificates cannot be loaded.
-    pub(super) fn new(base_url: &Url, connect_timeout: Duration) -> Result<Self, rustls::Error> {
+    pub(super) fn new(base_url: &Url, proxy: Option<Proxy>, connect_timeout: Duration) -> Result<Self, rustls::Error> {
         let tls = (base_url.scheme() == "https").then(tls).transpose()?;
         let host = base_url.host().map_or(Host::Domain(String::new()), |host| host.to_owned());
         let port = base_url.port_or_known_default().unwrap_or(80);
-        Ok(Self { host, port, tls, connect_timeout, idle: Mutex::default() })
+        let names = match &proxy {
+            Some(proxy) => Names::of(&proxy.host.to_string(), proxy.port),
+            None => Names::of(base_url.host_str().unwrap_or_default(), port),
+        };
+        Ok(Self { host, port, proxy, names, tls, connect_timeout, idle: Mutex::default() })
+    }
+
+    /// The proxy that passes on what is sent here: it must be told where to.
+    pub(super) fn passed_on_by(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| self.tls.is_none())
     }
 
     /// Sends `request` and gives its answer's head; the body is read with [`Talk::with`].
@@ -142,10 +198,10 @@ impl Wire {
                 Some(talk) => (talk, false),
                 None => (self.connect(progress).await?, true),
             };
-            talk.whole.store(false, Ordering::Relaxed);
+            talk.line.whole.store(false, Ordering::Relaxed);
             progress.enter(Phase::Send);
             let answer = talk.sender.try_send_request(request);
-            match with(&mut talk.connection, answer).await {
+            match with(&mut talk.connection, || talk.line.tell(progress), answer).await {
                 Ok(Ok(response)) => return Ok((response, talk)),
                 Ok(Err(mut refused)) => match refused.take_message() {
                     // The host has closed it while it was idle, and has not seen the request.
@@ -160,11 +216,12 @@ impl Wire {
     /// Keeps the connection of a whole exchange for the next one, if the host wants that too.
     pub(super) fn keep(&self, mut talk: Talk) {
         let ready = {
-            let ready = with(&mut talk.connection, talk.sender.ready());
+            let ready = with(&mut talk.connection, || (), talk.sender.ready());
             futures_util::FutureExt::now_or_never(ready)
         };
-        talk.whole.store(true, Ordering::Relaxed);
-        if matches!(ready, Some(Ok(Ok(())))) {
+        talk.line.whole.store(true, Ordering::Relaxed);
+        // The end of a host's connection could not be told from that of the proxy's.
+        if self.proxy.is_none() && matches!(ready, Some(Ok(Ok(())))) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(Idle::is_fresh);
             if idle.len() < IDLE_CONNECTIONS {
@@ -211,8 +268,17 @@ impl Wire {
         };
         // Small requests leave at once.
         let _ = stream.set_nodelay(true);
-        let whole = Arc::new(AtomicBool::new(false));
-        let socket = Socket { stream, whole: Arc::clone(&whole) };
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+        let line = Arc::<Line>::default();
+        let mut socket = Socket { stream, line: Arc::clone(&line) };
+        if let (Some(proxy), Some(_)) = (&self.proxy, &self.tls) {
+            match timeout_at(deadline, proxy.tunnel(&mut socket, &self.host, self.port)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(failed(Phase::Connect, &error)),
+                Err(_) => return Err(late(Phase::Connect)),
+            }
+        }
         let stream: Stream = match &self.tls {
             None => Box::new(socket),
             Some(tls) => {
@@ -227,7 +293,7 @@ impl Wire {
         };
         let shake = http1::Builder::new().max_headers(HEADERS_LIMIT).handshake(TokioIo::new(stream));
         let (sender, connection) = shake.await.map_err(|error| broken(&error))?;
-        Ok(Talk { sender, connection: Box::pin(connection), whole })
+        Ok(Talk { sender, connection: Box::pin(connection), line })
     }
 
     fn server_name(&self) -> io::Result<ServerName<'static>> {
@@ -240,10 +306,11 @@ impl Wire {
 
     /// The first address that answers.
     async fn tcp(&self) -> io::Result<TcpStream> {
-        let addresses: Vec<SocketAddr> = match &self.host {
-            Host::Domain(name) => lookup_host((name.as_str(), self.port)).await.map_err(looked_up)?.collect(),
-            Host::Ipv4(address) => vec![(*address, self.port).into()],
-            Host::Ipv6(address) => vec![(*address, self.port).into()],
+        let (host, port) = self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port));
+        let addresses: Vec<SocketAddr> = match host {
+            Host::Domain(_) => self.names.addresses().await.map_err(looked_up)?,
+            Host::Ipv4(address) => vec![(*address, port).into()],
+            Host::Ipv6(address) => vec![(*address, port).into()],
         };
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for (index, address) in addresses.iter().enumerate() {
@@ -272,13 +339,16 @@ impl Talk {
     ///
     /// # Errors
     /// When the connection breaks before the future is done.
-    pub(super) async fn with<F: Future>(&mut self, future: F) -> Result<F::Output, Trouble> {
-        with(&mut self.connection, future).await.map_err(|error| broken(&error))
+    pub(super) async fn with<F: Future>(&mut self, progress: &Progress, future: F) -> Result<F::Output, Trouble> {
+        let line = &self.line;
+        with(&mut self.connection, || line.tell(progress), future).await.map_err(|error| broken(&error))
     }
 }
 
+/// Runs `future` and the connection; `look` is called whenever the connection may have moved something.
 async fn with<F: Future>(
     connection: &mut Pin<Box<Connection<TokioIo<Stream>, Body>>>,
+    look: impl Fn(),
     future: F,
 ) -> Result<F::Output, hyper::Error> {
     let mut future = pin!(future);
@@ -287,13 +357,15 @@ async fn with<F: Future>(
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        if ended.is_none()
-            && let Poll::Ready(end) = connection.as_mut().poll(cx)
-        {
-            ended = Some(end);
-            // What it has brought before it ended.
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
+        if ended.is_none() {
+            let poll = connection.as_mut().poll(cx);
+            look();
+            if let Poll::Ready(end) = poll {
+                ended = Some(end);
+                // What it has brought before it ended.
+                if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(output));
+                }
             }
         }
         match ended.take() {

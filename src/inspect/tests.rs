@@ -233,8 +233,7 @@ fn r12_a_file_that_is_not_the_one_that_settled_has_changed() {
 fn only_regular_files_are_opened() {
     let folder = TempDir::new().expect("a folder");
     let (pipe, link) = (folder.path().join("pipe.jpg"), folder.path().join("link.jpg"));
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
-        .expect("a pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
     std::os::unix::fs::symlink("/etc/passwd", &link).expect("a link");
     for path in [pipe.as_path(), &link, folder.path()] {
         assert_eq!(look(path).expect("looks"), None, "{}", path.display());

@@ -4,33 +4,25 @@ use std::path::PathBuf;
 
 use super::{Durability, HostPause, Ledger, Memo, Write};
 use crate::clock::WallTime;
-use crate::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, JobId, Stage};
+use crate::job::{ContentHash, Fingerprint, ImageFacts, ImageKind, Job, Stage};
 
 /// A waiting job with a content of its own.
 pub(super) fn some_job() -> Job {
-    let id = JobId::generate();
+    let fingerprint = Fingerprint { dev: u64::MAX, ino: 7, len: 9, mtime_ns: -1 };
+    let queued_at = WallTime::from_millis(1_000);
+    let job = Job::new("/drop".into(), "trip/x.jpg".into(), "pixhost".to_owned(), fingerprint, queued_at);
     Job {
-        id,
-        folder: PathBuf::from("/drop"),
-        name: PathBuf::from("trip/x.jpg"),
-        path: PathBuf::from("/drop/trip/x.jpg"),
-        host: "pixhost".to_owned(),
-        stage: Stage::Waiting,
-        fingerprint: Fingerprint { dev: u64::MAX, ino: 7, len: 9, mtime_ns: -1 },
         image: Some(ImageFacts {
             kind: ImageKind::Jpeg,
             width: 640,
             height: 480,
             animated: false,
-            hash: ContentHash(*blake3::hash(id.to_string().as_bytes()).as_bytes()),
+            hash: ContentHash(*blake3::hash(job.id.to_string().as_bytes()).as_bytes()),
         }),
         attempts: 1,
         requeues: 2,
         unknown_outcomes: 3,
-        queued_at: WallTime::from_millis(1_000),
-        not_before: None,
-        record: None,
-        pending: false,
+        ..job
     }
 }
 

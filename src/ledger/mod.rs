@@ -155,6 +155,9 @@ pub struct HostPause {
     pub reason: String,
 }
 
+/// For tests of the watchdog: a memo of this kind has the writer stand still, if the environment wants so too.
+pub const STANDSTILL: &str = "standstill";
+
 /// A small fact that must survive a restart and is no job: what it means is the business of whoever wrote it. Each owner
 /// has a kind of its own, so that it reads back what it wrote and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +188,8 @@ pub enum LedgerError {
         path: PathBuf,
         /// What the system said.
         reason: String,
+        /// The disk is full, or has trouble that may pass: worth trying again.
+        passing: bool,
     },
     /// The disk is full, read-only or broken: worth trying again when it is not.
     #[error("cannot write the ledger: {0}")]

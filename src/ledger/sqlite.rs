@@ -11,9 +11,11 @@
 //! large ledger, damage that one second of looking does not find when it is opened is found only when it is met.
 
 mod files;
+mod look;
 mod mailbox;
 mod rows;
 mod schema;
+mod standstill;
 mod writer;
 
 #[cfg(test)]
@@ -26,14 +28,18 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::{Answer, Census, Due, Durability, HostPause, Ledger, LedgerError, Memo, Write};
 use crate::clock::{Clock, WallTime};
 use crate::job::{ContentHash, Job, JobId, Stage};
+use crate::panics::essential_work;
+pub use look::{Look, look};
 use mailbox::Mailbox;
 use schema::Found;
+use standstill::Standstill;
 use writer::{Deed, Request, Syncer, UNSYNCED, Writer};
 
 /// How long an existing ledger is looked through when it is opened: reading 1 s gets through some hundred thousand rows,
@@ -46,6 +52,15 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many pages the write-ahead log gathers before they go to the database: 16 MB. A checkpoint costs two fsyncs; the
 /// default of 1,000 pages costs them four times as often in a burst.
 const CHECKPOINT_PAGES: i64 = 4_000;
+
+/// How often is read what the disk does not give, before that counts as lost. Passing trouble is not damage.
+const READS: usize = 4;
+
+/// The time between two of these.
+const BETWEEN_READS: Duration = Duration::from_millis(200);
+
+/// What SQLite says of a page that the disk did not give.
+const UNREAD: [&str; 2] = ["disk I/O error", "unable to get the page"];
 
 /// Upper limit of the write-ahead log's file after a checkpoint; a burst may make it larger for a while.
 const LOG_LIMIT: i64 = 64 << 20;
@@ -108,9 +123,14 @@ impl SqliteLedger {
     /// [`LedgerError::InUse`] when another process has it, [`LedgerError::Open`] when the system refuses, or the file
     /// belongs to a newer pixchute or to another program.
     pub fn open(path: &Path) -> Result<Opened, LedgerError> {
-        let refused = |reason: String| LedgerError::Open { path: path.to_owned(), reason };
+        let refused = |reason: String| LedgerError::Open { path: path.to_owned(), reason, passing: false };
+        let refused_now = |what: String, error: &std::io::Error| LedgerError::Open {
+            path: path.to_owned(),
+            reason: format!("{what}: {error}"),
+            passing: files::may_pass(error),
+        };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| refused(format!("{}: {error}", folder.display())))?;
+            std::fs::create_dir_all(folder).map_err(|error| refused_now(folder.display().to_string(), &error))?;
         }
         let lock = files::lock(path)?;
         let mut set_aside = None;
@@ -119,7 +139,7 @@ impl SqliteLedger {
                 Ok(connections) => break connections,
                 Err(Trouble::Damaged(_)) if set_aside.is_none() => {
                     let aside = files::set_aside(path, Clock::System.now())
-                        .map_err(|error| refused(format!("it is damaged and cannot be renamed: {error}")))?;
+                        .map_err(|error| refused_now("it is damaged and cannot be renamed".to_owned(), &error))?;
                     set_aside = Some(aside);
                 }
                 Err(Trouble::Damaged(reason)) => return Err(refused(reason)),
@@ -127,18 +147,25 @@ impl SqliteLedger {
             }
         };
         let fresh = !rows::is_complete(&writing).map_err(|error| error_of(&error))?;
-        let no_thread = |error: std::io::Error| refused(format!("cannot start a thread: {error}"));
+        let no_thread = |error: std::io::Error| refused_now("cannot start a thread".to_owned(), &error);
         let (sync, committed) = sync_channel(UNSYNCED);
         let syncer = Syncer::new(files::log_of(path));
-        let syncer = std::thread::Builder::new().name("ledger-sync".to_owned()).spawn(move || syncer.run(&committed));
+        let syncer = std::thread::Builder::new()
+            .name("ledger-sync".to_owned())
+            .spawn(essential_work(move || syncer.run(&committed)));
         let syncer = Joined(Some(syncer.map_err(no_thread)?));
         let mut writer = Writer::new(writing, sync, syncer).map_err(|error| error_of(&error))?;
-        let writer = Mailbox::start("ledger-write", move |batch| writer.work(batch)).map_err(no_thread)?;
+        let standstill = Standstill::of_test();
+        let work = move |batch: Vec<Request>| {
+            standstill.perhaps(&batch);
+            essential_work(|| writer.work(batch))();
+        };
+        let writer = Mailbox::start("ledger-write", work).map_err(no_thread)?;
         let reader = Mailbox::start("ledger-read", move |batch: Vec<Question>| {
             // One transaction for all that has gathered: the cache is checked once. If it cannot begin, each question
             // is a transaction of its own and tells what is wrong.
             let together = reading.execute_batch("BEGIN").is_ok();
-            batch.into_iter().for_each(|question| question(&reading));
+            essential_work(|| batch.into_iter().for_each(|question| question(&reading)))();
             if together {
                 let _nothing_to_undo = reading.execute_batch("COMMIT");
             }
@@ -155,11 +182,12 @@ impl SqliteLedger {
 
     fn read<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        question: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Answer<T> {
         let (answer, answered) = oneshot::channel();
         let sent = self.reader.send(Box::new(move |conn| {
-            let _nobody_waits = answer.send(question(conn).map_err(|error| error_of(&error)));
+            let read = again_if_unread(|| question(conn), unread);
+            let _nobody_waits = answer.send(read.map_err(|error| error_of(&error)));
         }));
         answer_to(sent, answered)
     }
@@ -241,9 +269,10 @@ fn answer_to<T: Send + 'static>(
 
 /// Opens the database for writing and for reading, creates its tables if there are none, looks through it if there are.
 fn connect(path: &Path) -> Result<(Connection, Connection), Trouble> {
-    let refused = |reason: String| Trouble::Hopeless(LedgerError::Open { path: path.to_owned(), reason });
+    let hopeless = |reason, passing| Trouble::Hopeless(LedgerError::Open { path: path.to_owned(), reason, passing });
+    let refused = |reason: String| hopeless(reason, false);
     let judged = |error| judge(path, &error);
-    let length = files::touch(path).map_err(|error| refused(error.to_string()))?;
+    let length = files::touch(path).map_err(|error| hopeless(error.to_string(), files::may_pass(&error)))?;
     if length == 0 && files::has_log(path) {
         return Err(Trouble::Damaged("the database is empty but its log is not".to_owned()));
     }
@@ -267,33 +296,53 @@ fn connect(path: &Path) -> Result<(Connection, Connection), Trouble> {
     if found == Found::Empty {
         schema::create(&conn).map_err(judged)?;
     } else {
-        check(&conn).map_err(Trouble::Damaged)?;
+        again_if_unread(|| check(&conn), |reason| UNREAD.iter().any(|words| reason.contains(words)))
+            .map_err(Trouble::Damaged)?;
     }
     let reading = open_connection(path).map_err(judged)?;
     reading.pragma_update(None, "query_only", true).map_err(judged)?;
     Ok((conn, reading))
 }
 
+/// Reads until it succeeds or fails for another reason than that the disk gave an error, [`READS`] times at most.
+fn again_if_unread<T, E>(read: impl Fn() -> Result<T, E>, unread: impl Fn(&E) -> bool) -> Result<T, E> {
+    for _ in 1..READS {
+        match read() {
+            Err(error) if unread(&error) => std::thread::sleep(BETWEEN_READS),
+            result => return result,
+        }
+    }
+    read()
+}
+
+fn unread(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
+}
+
 fn open_connection(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open(path)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
+    // Else SQLite plans a statement anew whenever a value is bound that a partial index might care about: measured, a third
+    // of all its work here. No statement needs it: those of partial indexes say their conditions in words.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(conn)
 }
 
 /// Whether an error while opening is the fault of the file's content. That the file itself can be written to is known.
 fn judge(path: &Path, error: &rusqlite::Error) -> Trouble {
+    let hopeless =
+        |passing| Trouble::Hopeless(LedgerError::Open { path: path.to_owned(), reason: error.to_string(), passing });
     match error.sqlite_error_code() {
         Some(
             ErrorCode::CannotOpen
             | ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::DiskFull
-            | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::OutOfMemory
-            | ErrorCode::PermissionDenied
             | ErrorCode::SystemIoFailure,
-        ) => Trouble::Hopeless(LedgerError::Open { path: path.to_owned(), reason: error.to_string() }),
+        ) => hopeless(true),
+        Some(ErrorCode::FileLockingProtocolFailed | ErrorCode::PermissionDenied) => hopeless(false),
         _ => Trouble::Damaged(error.to_string()),
     }
 }

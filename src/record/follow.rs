@@ -26,6 +26,9 @@ pub fn last_lines(path: &Path, n: usize) -> io::Result<Vec<String>> {
     Follower::after_last_lines(path, n).map(|(_, lines)| lines)
 }
 
+/// So much of what was read last is compared at the next look: some lines, each with its number and its job.
+const REMEMBERED: usize = 4 << 10;
+
 /// Follows a manifest by its name.
 #[derive(Debug)]
 pub struct Follower {
@@ -33,6 +36,8 @@ pub struct Follower {
     file: Option<File>,
     /// Where the next byte is read.
     offset: u64,
+    /// The bytes before it: when others stand there, the file was cut in place and has grown again since.
+    seen: Vec<u8>,
     /// The beginning of a line whose end has not been written yet.
     partial: Vec<u8>,
 }
@@ -43,13 +48,18 @@ impl Follower {
     /// # Errors
     /// What the system says; a missing file is waited for.
     pub fn after_last_lines(path: &Path, n: usize) -> io::Result<(Self, Vec<String>)> {
-        let mut follower = Self { path: path.to_owned(), file: open_to_read(path)?, offset: 0, partial: Vec::new() };
+        let file = open_to_read(path)?;
+        let mut follower = Self { path: path.to_owned(), file, offset: 0, seen: Vec::new(), partial: Vec::new() };
         let Some(file) = &follower.file else { return Ok((follower, Vec::new())) };
         let end = last_line_start(file, file.metadata()?.len())?;
         let start = start_of_lines(file, end, n, REACH)?;
         let mut bytes = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, start)?;
         follower.offset = end;
+        let mut seen = vec![0; usize::try_from(end).map_or(REMEMBERED, |end| end.min(REMEMBERED))];
+        let from = end - seen.len() as u64;
+        file.read_exact_at(&mut seen, from)?;
+        follower.seen = seen;
         let mut lines = follower.split(&bytes);
         // When the search ended in the middle of a line, there is one too many.
         lines.drain(..lines.len().saturating_sub(n));
@@ -72,16 +82,17 @@ impl Follower {
     }
 
     fn read_more(&mut self) -> io::Result<Vec<String>> {
-        let Some(file) = &self.file else { return Ok(Vec::new()) };
-        if file.metadata()?.len() < self.offset {
-            // Truncated in place (copytruncate): what is there now is new.
-            self.offset = 0;
-            self.partial.clear();
+        if self.is_cut()? {
+            // In place (copytruncate): what is there now is new.
+            self.begin();
         }
+        let Some(file) = &self.file else { return Ok(Vec::new()) };
         let mut bytes = vec![0; AT_ONCE];
         loop {
             let read = file.read_at(&mut bytes, self.offset)?;
             self.offset += read as u64;
+            self.seen.extend_from_slice(&bytes[..read]);
+            self.seen.drain(..self.seen.len().saturating_sub(REMEMBERED));
             if read == 0 || bytes[..read].contains(&b'\n') {
                 bytes.truncate(read);
                 return Ok(self.split(&bytes));
@@ -89,6 +100,28 @@ impl Follower {
             self.partial.extend_from_slice(&bytes[..read]);
             self.partial.truncate(MAX_LINE);
         }
+    }
+
+    /// Whether the file is shorter than what was read of it, or something else stands there now.
+    fn is_cut(&self) -> io::Result<bool> {
+        let Some(file) = &self.file else { return Ok(false) };
+        if file.metadata()?.len() < self.offset {
+            return Ok(true);
+        }
+        let mut now = vec![0; self.seen.len()];
+        let from = self.offset - now.len() as u64;
+        match file.read_exact_at(&mut now, from) {
+            Ok(()) => Ok(now != self.seen),
+            // Cut in this very moment.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.offset = 0;
+        self.seen.clear();
+        self.partial.clear();
     }
 
     /// Opens the file that has the name now, if it is another one; whether it did.
@@ -105,8 +138,7 @@ impl Follower {
         }
         let Some(file) = open_to_read(&self.path)? else { return Ok(false) };
         self.file = Some(file);
-        self.offset = 0;
-        self.partial.clear();
+        self.begin();
         Ok(true)
     }
 
@@ -137,6 +169,30 @@ mod tests {
         use std::io::Write;
         let mut file = File::options().append(true).create(true).open(path).expect("opened");
         file.write_all(text.as_bytes()).expect("written");
+    }
+
+    #[test]
+    fn r33_a_file_that_was_cut_and_has_grown_again_is_read_from_its_beginning() {
+        let dir = TempDir::new().expect("temp");
+        let path = dir.path().join("m");
+        append(&path, "1 a\n2 b\n");
+        let (mut from_zero, _) = Follower::after_last_lines(&path, 0).expect("read");
+        let (mut follower, lines) = Follower::after_last_lines(&path, 1).expect("read");
+        assert_eq!(lines, ["2 b"]);
+        append(&path, "3 c\n");
+        assert_eq!(follower.poll().expect("read"), ["3 c"]);
+        for text in ["4 d\n5 e\n6 f\n", "a longer line than before\nand another\n", "x\n"] {
+            fs::write(&path, text).expect("cut in place and written anew");
+            let expected: Vec<&str> = text.lines().collect();
+            assert_eq!(follower.poll().expect("read"), expected);
+            assert_eq!(follower.poll().expect("read"), Vec::<String>::new());
+            assert_eq!(from_zero.poll().expect("read"), expected);
+        }
+        // A line without an end is no cut.
+        append(&path, "begi");
+        assert_eq!(follower.poll().expect("read"), Vec::<String>::new());
+        append(&path, "nning\n");
+        assert_eq!(follower.poll().expect("read"), ["beginning"]);
     }
 
     #[test]
@@ -201,8 +257,13 @@ mod tests {
         let path = dir.path().join("m");
         append(&path, &"x".repeat(4 * MAX_LINE));
         append(&path, "\nnext\n");
-        let mut follower =
-            Follower { path: path.clone(), file: open_to_read(&path).expect("opened"), offset: 0, partial: Vec::new() };
+        let mut follower = Follower {
+            path: path.clone(),
+            file: open_to_read(&path).expect("opened"),
+            offset: 0,
+            seen: Vec::new(),
+            partial: Vec::new(),
+        };
         let lines = follower.poll().expect("read");
         assert!(lines[0].len() <= MAX_LINE + AT_ONCE);
         assert_eq!(lines[1], "next");

@@ -24,6 +24,12 @@ use crate::shelf;
 /// those of one batch, a few hundred of about 700 bytes.
 const SEARCHED: u64 = 1 << 20;
 
+/// This and what is higher is none of ours: no agent comes so far, and not every reader of JSON tells such numbers apart.
+pub(super) const HIGHEST_SEQ: u64 = 1 << 53;
+
+/// How many lines at the end are looked at for the highest number: the last one may be torn, or somebody's remark.
+const LOOKED_AT: usize = 8;
+
 /// Longer lines are no records: the longest possible one has a file name of 4 KiB three times, escaped, and a message.
 const MAX_LINE: usize = 256 << 10;
 
@@ -40,6 +46,8 @@ pub struct Manifest {
     file: File,
     /// A half line could not be taken back: the next batch repairs it first.
     torn: bool,
+    /// How long it was after our last line: if it is not now, somebody else was here, and may have left half a line.
+    length: u64,
 }
 
 /// What [`Manifest::open`] had to do.
@@ -83,7 +91,7 @@ impl Manifest {
         if new {
             sync_folder(path)?;
         }
-        let mut manifest = Self { path: path.to_owned(), file, torn: false };
+        let mut manifest = Self { path: path.to_owned(), file, torn: false, length: 0 };
         let repaired = manifest.repair()?;
         Ok((manifest, repaired))
     }
@@ -117,21 +125,23 @@ impl Manifest {
             let alone = self.file.metadata().is_ok_and(|metadata| metadata.len() == before + written);
             self.torn = written > 0 && !(alone && self.file.set_len(before).is_ok());
             error
-        })
+        })?;
+        self.length = before + line.len() as u64;
+        Ok(())
     }
 
     /// Opens the file anew if the name belongs to another one now, or to none.
     fn follow(&mut self) -> io::Result<()> {
         let ours = self.file.metadata()?;
         match self.path.metadata() {
-            Ok(now) if is_same(&ours, &now) => self.mend(),
+            Ok(now) if is_same(&ours, &now) => self.mend(now.len()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => self.reopen(),
         }
     }
 
-    fn mend(&mut self) -> io::Result<()> {
-        if self.torn {
+    fn mend(&mut self, length: u64) -> io::Result<()> {
+        if self.torn || length != self.length {
             self.repair()?;
             self.torn = false;
         }
@@ -150,6 +160,7 @@ impl Manifest {
         let length = self.file.metadata()?.len();
         let start = last_line_start(&self.file, length)?;
         if start == length {
+            self.length = length;
             return Ok(Repaired::Nothing);
         }
         let torn = length - start;
@@ -159,6 +170,7 @@ impl Manifest {
         if line.len() as u64 == torn && Record::parse(&line).is_ok() {
             write_line(&mut &self.file, b"\n").map_err(|(_, error)| error)?;
             self.file.sync_data()?;
+            self.length = length + 1;
             return Ok(Repaired::Completed);
         }
         let saved = beside(&self.path, ".torn");
@@ -169,6 +181,7 @@ impl Manifest {
         side.sync_all()?;
         self.file.set_len(start)?;
         self.file.sync_all()?;
+        self.length = start;
         Ok(Repaired::Cut { bytes: torn, saved })
     }
 }
@@ -279,6 +292,33 @@ pub fn find(path: &Path, job: JobId, wanted: impl Fn(&Record) -> bool) -> io::Re
     Ok(None)
 }
 
+/// The highest number in the last lines of the manifest at `path`, or of its newest rotated sibling if it has none; 0 if there
+/// is none at all.
+///
+/// # Errors
+/// What the system says; a missing manifest has no line.
+pub fn last_seq(path: &Path) -> io::Result<u64> {
+    match last_seq_in(path)? {
+        0 => siblings(path)?.pop().map_or(Ok(0), |newest| last_seq_in(&newest)),
+        last => Ok(last),
+    }
+}
+
+fn last_seq_in(path: &Path) -> io::Result<u64> {
+    let Some(file) = open_to_read(path)? else { return Ok(0) };
+    let length = file.metadata()?.len();
+    let start = start_of_lines(&file, length, LOOKED_AT, SEARCHED)?;
+    let mut lines = Lines::new(file, start)?;
+    let mut last = 0;
+    while let Some(line) = lines.next_line()? {
+        let seq = Record::parse(line).map_or(0, |record| record.seq);
+        if seq < HIGHEST_SEQ {
+            last = last.max(seq);
+        }
+    }
+    Ok(last)
+}
+
 /// Rotated manifests beside `path` (`manifest.jsonl.1`, `manifest.jsonl-20261123`), oldest first by the time of their
 /// last line.
 fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
@@ -310,8 +350,28 @@ fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// # Errors
 /// When the folder cannot be listed.
 pub fn replay(path: &Path) -> io::Result<Replay> {
+    replay_from(path, 0)
+}
+
+/// The same without the files that end before the number `from`, and those that are older.
+///
+/// # Errors
+/// When the folder cannot be listed, or a file's end cannot be read.
+pub(super) fn replay_from(path: &Path, from: u64) -> io::Result<Replay> {
     let mut files = siblings(path)?;
     files.push(path.to_owned());
+    if from > 0 {
+        let mut first = files.len();
+        while first > 0 {
+            // One without a line says nothing about those before it.
+            let last = last_seq_in(&files[first - 1])?;
+            if last > 0 && last < from {
+                break;
+            }
+            first -= 1;
+        }
+        files.drain(..first);
+    }
     Ok(Replay { files: files.into_iter(), lines: None, skipped: 0 })
 }
 

@@ -253,6 +253,13 @@ impl Record {
         self
     }
 
+    /// The same record, of a file that stays where it is.
+    #[must_use]
+    pub fn unmoved(mut self) -> Self {
+        self.moved_to = None;
+        self
+    }
+
     /// The manifest line: JSON and a line feed, and no other line feed.
     #[must_use]
     pub fn line(&self) -> String {
@@ -281,12 +288,11 @@ impl Record {
             return Err(NoRecord::Version(v));
         }
         let mut record: Self = serde_json::from_slice(line)?;
-        for link in [&mut record.thumb, &mut record.image, &mut record.delete_url] {
+        for link in [&mut record.url, &mut record.thumb, &mut record.image, &mut record.delete_url] {
             link.take_if(|link| !is_web_address(link));
         }
         record.mirrors.iter_mut().for_each(Mirror::check);
-        let linked = record.url.as_deref().is_some_and(is_web_address);
-        if linked != record.status.is_success() {
+        if record.url.is_some() != record.status.is_success() {
             return Err(NoRecord::Link(record.status.name()));
         }
         Ok(record)
@@ -342,7 +348,9 @@ impl fmt::Debug for Record {
 }
 
 fn is_web_address(text: &str) -> bool {
-    url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    // The parser would drop line feeds, and what surrounds the address.
+    let plain = text.starts_with("http") && !text.contains(|c: char| c.is_control() || c.is_whitespace());
+    plain && url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// A content hash as 64 hex digits or null.

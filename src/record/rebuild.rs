@@ -1,4 +1,5 @@
-//! The jobs of a lost ledger, from the manifests: before anything is sent, so that nothing is sent twice.
+//! The jobs that a ledger has lost, all or the last ones, from the manifests: before anything is sent, so that nothing is
+//! sent twice.
 //!
 //! The line with the highest `seq` decides about a job. Two passes over the files, so that memory holds 24 bytes for each
 //! job and not its record: about 50 MB for a million.
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::manifest::{Replay, replay};
+use super::manifest::{HIGHEST_SEQ, Replay, replay_from};
 use super::{Record, Status};
 use crate::config::{After, Folder};
 use crate::job::{Fingerprint, ImageFacts, ImageKind, Job, JobId, Stage};
@@ -30,26 +31,30 @@ pub struct Jobs {
     skipped: u64,
 }
 
-/// Reads the manifests of `folder` once, to learn which lines decide, and gives the jobs in a second pass.
+/// Reads the manifests of `folder` once, to learn which lines decide, and gives the jobs in a second pass: those whose
+/// deciding line has the number `from` or a higher one.
 ///
 /// # Errors
 /// What the system says about a manifest or its folder: then nothing may be sent, for it may have been sent before.
-pub fn jobs(folder: &Folder) -> io::Result<Jobs> {
+pub fn jobs(folder: &Folder, from: u64) -> io::Result<Jobs> {
     let mut last = HashMap::new();
     let mut highest_seq = 0;
-    let mut first_pass = replay(&folder.manifest)?;
+    let mut first_pass = replay_from(&folder.manifest, from)?;
     for record in first_pass.by_ref() {
         let record = record?;
+        if record.seq < from || record.seq >= HIGHEST_SEQ {
+            continue;
+        }
         highest_seq = highest_seq.max(record.seq);
         let seq = last.entry(record.job).or_insert(record.seq);
         *seq = record.seq.max(*seq);
     }
     let skipped = first_pass.skipped();
-    Ok(Jobs { folder: folder.clone(), last, replay: replay(&folder.manifest)?, highest_seq, skipped })
+    Ok(Jobs { folder: folder.clone(), last, replay: replay_from(&folder.manifest, from)?, highest_seq, skipped })
 }
 
 impl Jobs {
-    /// The highest `seq` in the manifests; 0 if they are empty.
+    /// The highest `seq` in the manifests; 0 if they have none from the first one asked for.
     #[must_use]
     pub fn highest_seq(&self) -> u64 {
         self.highest_seq
@@ -91,7 +96,7 @@ fn job_of(folder: &Folder, record: &Record) -> Option<Job> {
         Some(moved_to) => moved_to.symlink_metadata().is_err(),
         None => folder.after == After::Delete && record.status.is_success(),
     };
-    let unmoved = moves && is_content(&dropped, record);
+    let unmoved = moves && is_content(&dropped, record, folder.follow_symlinks);
     let (stage, not_before) = match record.status {
         Status::Uploaded | Status::Linked => (Stage::Done, None),
         Status::Failed => (Stage::Failed, None),
@@ -138,9 +143,10 @@ fn place(folder: &Folder, record: &Record, name: &Path) -> Option<PathBuf> {
     Some(exact.unwrap_or(stated))
 }
 
-fn is_content(path: &Path, record: &Record) -> bool {
-    let is_as_long = path.symlink_metadata().is_ok_and(|metadata| metadata.len() == record.bytes);
-    is_as_long && record.blake3.is_some() && shelf::hash_of(path).ok() == record.blake3
+fn is_content(path: &Path, record: &Record, follow: bool) -> bool {
+    let is_as_long = shelf::metadata(path, follow).is_ok_and(|metadata| metadata.len() == record.bytes);
+    let hash = || shelf::hash_of(&shelf::real(path, follow).ok()?).ok();
+    is_as_long && record.blake3.is_some() && hash() == record.blake3
 }
 
 #[cfg(test)]

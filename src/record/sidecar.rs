@@ -41,21 +41,32 @@ pub fn read(image: &Path) -> Option<Record> {
 /// # Errors
 /// [`ShelfError::Taken`] if the file there is none of ours (photo exports have such files too), else what the system says.
 pub fn write(image: &Path, record: &Record) -> Result<(), ShelfError> {
+    write_line(image, &record.line())
+}
+
+/// Like [`write()`], for a record that is a line already.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_line(image: &Path, line: &str) -> Result<(), ShelfError> {
     let path = path_for(image);
-    match shelf::write_new(&path, record.line().as_bytes()) {
-        Err(ShelfError::Taken { .. }) if read(image).is_some() => {
-            shelf::write_atomic(&path, record.line().as_bytes(), false)
-        }
+    match shelf::write_new(&path, line.as_bytes()) {
+        Err(ShelfError::Taken { .. }) if read(image).is_some() => shelf::write_atomic(&path, line.as_bytes(), false),
         written => written,
     }
 }
 
-/// Removes the sidecar of `image` if it tells of this job: the image has gone elsewhere, and its record with it.
+/// Removes the sidecar of `image` if it tells of this job, and what a crash has left of a newer one: the image has gone
+/// elsewhere, and its record with it.
 ///
 /// # Errors
 /// What the system says.
 pub fn remove_if_of(image: &Path, job: JobId) -> Result<(), ShelfError> {
-    if read(image).is_some_and(|record| record.job == job) { shelf::remove(&path_for(image)) } else { Ok(()) }
+    if read(image).is_some_and(|record| record.job == job) {
+        shelf::remove_begun(&path_for(image))?;
+        shelf::remove(&path_for(image))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -76,6 +87,19 @@ mod tests {
         assert_eq!(read(&image), Some(record));
         assert!(is_sidecar_of(&dir.path().join("IMG.jpg.json"), &image));
         assert!(!is_sidecar_of(&dir.path().join("IMG.png.json"), &image));
+    }
+
+    #[test]
+    fn r21_what_a_kill_left_of_a_sidecar_goes_with_it() {
+        let dir = TempDir::new().expect("temp");
+        let image = dir.path().join("IMG.jpg");
+        let record = uploaded(1);
+        write(&image, &record).expect("written");
+        shelf::begin(&path_for(&image), b"{\"v\":1").expect("begun");
+        remove_if_of(&image, JobId::generate()).expect("nothing to do");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("lists").count(), 2, "it tells of another job");
+        remove_if_of(&image, record.job).expect("removed");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("lists").count(), 0);
     }
 
     #[test]

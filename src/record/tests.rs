@@ -2,14 +2,11 @@ use super::*;
 use crate::job::{Fingerprint, ImageFacts, ImageKind, Stage};
 
 fn job() -> Job {
+    let fingerprint = Fingerprint { dev: 1, ino: 2, len: 183_422, mtime_ns: 3 };
+    let queued_at = WallTime::from_millis(0);
     Job {
         id: "01JDAXTQ9Z0000000000000000".parse().expect("a ULID"),
-        folder: PathBuf::from("/home/a/Drop"),
-        name: PathBuf::from("trip/IMG_1.jpg"),
-        path: PathBuf::from("/home/a/Drop/trip/IMG_1.jpg"),
-        host: "pixhost".to_owned(),
         stage: Stage::Started,
-        fingerprint: Fingerprint { dev: 1, ino: 2, len: 183_422, mtime_ns: 3 },
         image: Some(ImageFacts {
             kind: ImageKind::Jpeg,
             width: 1600,
@@ -18,12 +15,7 @@ fn job() -> Job {
             hash: ContentHash([0xab; 32]),
         }),
         attempts: 1,
-        requeues: 0,
-        unknown_outcomes: 0,
-        queued_at: WallTime::from_millis(0),
-        not_before: None,
-        record: None,
-        pending: false,
+        ..Job::new("/home/a/Drop".into(), "trip/IMG_1.jpg".into(), "pixhost".to_owned(), fingerprint, queued_at)
     }
 }
 

@@ -227,9 +227,14 @@ impl LinkFiles {
     fn place(&self, group: Option<&str>) -> PathBuf {
         match group {
             None => self.folder.path.clone(),
-            Some(album) if self.folder.after == After::Keep => self.folder.path.join(album),
+            Some(album) if self.folder.after == After::Keep && !self.is_linked(album) => self.folder.path.join(album),
             Some(album) => self.folder.done.join(album),
         }
+    }
+
+    /// Whether the album is a folder that is only linked to: nothing is written there.
+    fn is_linked(&self, album: &str) -> bool {
+        self.folder.follow_symlinks && shelf::is_beyond_link(&self.folder.path, &Path::new(album).join("image"))
     }
 }
 

@@ -113,7 +113,7 @@ fn a_template_sees_every_field_the_album_the_folder_and_the_totals() {
         "v=1|seq=1|job=01JDAXTQ9Z0000000000000000|at=2026-11-23T12:00:00.123Z|status=uploaded|file=trip/IMG_1.jpg|file_bytes=\
          |folder=/home/a/Drop|host=pixhost|url=https://h.example/show/1|thumb=https://t.example/1.jpg|image=\
          |delete_url=https://h.example/delete/1|delete_token=|stripped=False|album=|album_url=|bytes=100|mime=image/jpeg|width=1600|height=1067|blake3=\
-         |attempts=1|requeues=0|duration_ms=812|moved_to=done/x|removed_at=|mirrors=[]|error=|name=IMG_1.jpg|stem=IMG_1|extension=jpg|duration=0.812|number=1"
+         |attempts=1|requeues=0|duration_ms=812|moved_to=done/x|error=|mirrors=[]|removed_at=|name=IMG_1.jpg|stem=IMG_1|extension=jpg|duration=0.812|number=1"
     );
     let text = rendered(
         "text = '''{{ album.name }} {{ album.title }} {{ album.url }} {{ album.id }} {{ album.cover }} {{ folder }} {{ folder.name }} \

@@ -10,45 +10,20 @@ use minijinja::value::{Enumerator, Object};
 
 use super::escape::web_address;
 use crate::clock::WallTime;
+use crate::config::MANIFEST_FIELDS;
 use crate::record::{Mirror, Record, Status};
 
-/// The fields of a file: those of its record, and what can be read off them.
-pub(super) const FILE: [&str; 34] = [
-    "v",
-    "seq",
-    "job",
-    "at",
-    "status",
-    "file",
-    "file_bytes",
-    "folder",
-    "host",
-    "url",
-    "thumb",
-    "image",
-    "delete_url",
-    "delete_token",
-    "stripped",
-    "album",
-    "album_url",
-    "bytes",
-    "mime",
-    "width",
-    "height",
-    "blake3",
-    "attempts",
-    "requeues",
-    "duration_ms",
-    "moved_to",
-    "removed_at",
-    "mirrors",
-    "error",
-    "name",
-    "stem",
-    "extension",
-    "duration",
-    "number",
-];
+/// What a file has besides the fields of its manifest line: one that only sidecars have, and what can be read off the others.
+const BESIDES: [&str; 6] = ["removed_at", "name", "stem", "extension", "duration", "number"];
+
+/// The fields of a file.
+pub(super) const FILE: [&str; MANIFEST_FIELDS.len() + BESIDES.len()] = {
+    let mut all = [""; MANIFEST_FIELDS.len() + BESIDES.len()];
+    let (manifest, besides) = all.split_at_mut(MANIFEST_FIELDS.len());
+    manifest.copy_from_slice(&MANIFEST_FIELDS);
+    besides.copy_from_slice(&BESIDES);
+    all
+};
 
 /// The fields of `album`.
 pub(super) const ALBUM: [&str; 5] = ["name", "url", "id", "cover", "title"];

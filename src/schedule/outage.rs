@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::tests::{fixed, ms, ready};
 use super::*;
-use crate::flow::Limits;
+use crate::flow::{Limits, Step};
 
 const FILES: usize = 500;
 const ANSWER: Duration = Duration::from_millis(50);

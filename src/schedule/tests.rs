@@ -308,7 +308,7 @@ impl World {
         if tick.is_multiple_of(10) {
             let in_flight: Vec<_> = self.pool.attempts.iter().map(|(job, a)| (*job, self.now - a.began)).collect();
             for (job, idle) in in_flight {
-                self.input(Input::Idle { job, idle });
+                self.input(Input::Seen { job, idle, left: 0 });
             }
         }
     }
@@ -372,7 +372,7 @@ fn r13_as_many_files_that_hang_as_may_be_late_do_not_hold_up_the_next_ones_on_th
         well += ended.len();
         let mut commands = Vec::new();
         for job in in_flight.clone() {
-            commands.extend(pool.handle(now, Input::Idle { job, idle: Duration::from_secs(20) }));
+            commands.extend(pool.handle(now, Input::Seen { job, idle: Duration::from_secs(20), left: 0 }));
         }
         for job in ended {
             commands.extend(pool.handle(now, Input::Ended { job, end: End::Succeeded }));
@@ -406,7 +406,7 @@ proptest! {
                     let _ = pool.handle(now, Input::Recorded(ready.job));
                     Input::Ended { job: ready.job, end: if kind == 3 { End::Succeeded } else { End::Other } }
                 }
-                (5, Some(ready)) => Input::Idle { job: ready.job, idle: ms(pick as u64 * 100) },
+                (5, Some(ready)) => Input::Seen { job: ready.job, idle: ms(pick as u64 * 100), left: pick as u64 * 10 },
                 (6, _) => Input::Rest { host: HostId(host), until: now + ms(pick as u64 * 10) },
                 _ => Input::Tick,
             };

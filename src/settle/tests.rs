@@ -246,6 +246,16 @@ fn the_oldest_files_are_listed_first() {
     assert_eq!((oldest.len(), oldest[0].path.as_path(), oldest[0].since), (20, Path::new("00"), now));
 }
 
+#[test]
+fn a_file_that_cannot_be_read_is_listed_as_such_until_it_can() {
+    let (now, path) = (Instant::now(), Path::new("x"));
+    let mut settle = Settle::new(SETTLE);
+    let _ = settle.looked(now, wall(0), path, Seen::Unreadable);
+    assert!(settle.oldest(1)[0].unreadable);
+    let _ = settle.looked(now + ms(300), wall(0), path, file(9, 0, End::Missing));
+    assert!(!settle.oldest(1)[0].unreadable);
+}
+
 fn ends() -> impl Strategy<Value = End> {
     prop_oneof![Just(End::Complete), Just(End::Missing), Just(End::Unknown), Just(End::NotImage), Just(End::Empty)]
 }

@@ -3,12 +3,15 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::Level;
 
+use super::repeats::Repeats;
 use crate::clock::WallTime;
-use crate::job::{ErrorClass, JobId};
+use crate::job::{ErrorClass, Job, JobId};
 
 /// One kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +24,8 @@ pub enum Event {
     AgentStopping,
     /// Everything is written down.
     AgentStopped,
+    /// The agent ends by itself, to be started anew with a drop folder that its sandbox shuts it out of.
+    AgentRestarting,
     /// The system reports changes of this folder.
     FolderWatching,
     /// This folder is looked through at intervals.
@@ -71,7 +76,7 @@ pub enum Event {
     DiskBlocked,
     /// They can again.
     DiskOk,
-    /// A damaged or lost ledger was replaced.
+    /// A damaged or lost ledger was replaced, or an older one got what it lacked.
     LedgerRepaired,
     /// A torn last line was mended.
     ManifestRepaired,
@@ -91,6 +96,10 @@ pub enum Event {
     AlbumFinished,
     /// A gallery may be on a host twice.
     AlbumDoubtful,
+    /// Something of ours went wrong that has no event of its own.
+    AgentTrouble,
+    /// Lines of the log are missing: nobody took them.
+    LogLost,
 }
 
 /// What belongs to an event for ever.
@@ -107,11 +116,12 @@ pub struct Entry {
 }
 
 /// The table, in the order of [`Event`].
-pub const TABLE: [Entry; 39] = [
+pub const TABLE: [Entry; 42] = [
     entry(Event::AgentStarted, "agent-started", Level::INFO, "a65ead82d2384adeba4ce3baa4f28038"),
     entry(Event::AgentReady, "agent-ready", Level::INFO, "3c147f9155494add955e505d351b0e90"),
     entry(Event::AgentStopping, "agent-stopping", Level::INFO, "b1b23bb3b67142d8a0e3569b37c6b10e"),
     entry(Event::AgentStopped, "agent-stopped", Level::INFO, "1786024f711a4365a08e757ae7852d84"),
+    entry(Event::AgentRestarting, "agent-restarting", Level::WARN, "30f375281b9245bb8f1fc16a606a06a5"),
     entry(Event::FolderWatching, "folder-watching", Level::INFO, "671f80d977474400b9e8de9ad00bbb0c"),
     entry(Event::FolderPolling, "folder-polling", Level::INFO, "ba35149ae06340fcbaa6a3894470f288"),
     entry(Event::FolderAbsent, "folder-absent", Level::WARN, "4da5997c53bb4f598125785e5071b46c"),
@@ -147,6 +157,8 @@ pub const TABLE: [Entry; 39] = [
     entry(Event::AlbumOpened, "album-opened", Level::INFO, "2bdd653ceb8c485290b998460b2cfe32"),
     entry(Event::AlbumFinished, "album-finished", Level::INFO, "2879d8d9406443bd98c2b45069beb44a"),
     entry(Event::AlbumDoubtful, "album-doubtful", Level::WARN, "aff05b1b5e5a4dbe8507663169c1b9d6"),
+    entry(Event::AgentTrouble, "agent-trouble", Level::WARN, "6f0d6d5b0c6e4a7f9a39f6f2c9a1d7e4"),
+    entry(Event::LogLost, "log-lost", Level::WARN, "f3a1c0e27b584d0d8e64b90d1c25a7f8"),
 ];
 
 const fn entry(event: Event, name: &'static str, level: Level, message_id: &'static str) -> Entry {
@@ -192,6 +204,20 @@ pub struct Fields<'a> {
     pub next_try_at: Option<WallTime>,
 }
 
+impl<'a> Fields<'a> {
+    /// What every event about `job` has.
+    #[must_use]
+    pub fn of(job: &'a Job) -> Self {
+        Self {
+            job: Some(job.id),
+            service: Some(&job.host),
+            file: Some(&job.name),
+            folder: Some(&job.folder),
+            ..Self::default()
+        }
+    }
+}
+
 /// Writes one event. `message` says what, where, what was expected and what to do.
 pub fn emit(event: Event, fields: &Fields<'_>, message: fmt::Arguments<'_>) {
     super::live::tell(event, fields, message);
@@ -229,16 +255,65 @@ pub fn emit(event: Event, fields: &Fields<'_>, message: fmt::Arguments<'_>) {
     }
 }
 
-/// Something of ours went wrong that has no event of its own: a warning with its cause.
+/// Something of ours went wrong that has no event of its own: a warning with its cause. The same words within a minute are
+/// counted instead.
 pub fn trouble(what: &str, cause: &dyn fmt::Display) {
-    tracing::warn!(target: "pixchute", cause = debug(cause.to_string()), "{what}: {cause}");
+    let words = format!("{what}: {cause}");
+    super::live::tell(Event::AgentTrouble, &Fields::default(), format_args!("{words}"));
+    tell_repeats(Instant::now());
+    if repeats().admits(Instant::now(), &words) {
+        warn(&words, &visible(&cause.to_string()));
+    }
 }
 
-/// A path for people: lossy where it is not UTF-8, control characters escaped so that no name can forge a log line.
+/// Tells how often troubles came again whose minute is over at `now`.
+fn tell_repeats(now: Instant) {
+    let over = repeats().over(now);
+    for (words, more) in over {
+        warn(&format!("{words} ({more} more times within a minute)"), "");
+    }
+}
+
+/// Tells what has not been told yet of troubles that came again: at the end.
+pub fn settle() {
+    tell_repeats(Instant::now() + super::repeats::WINDOW);
+}
+
+fn warn(words: &str, cause: &str) {
+    let Entry { name, message_id, .. } = *Event::AgentTrouble.entry();
+    tracing::warn!(target: "pixchute", event = name, message_id, cause, "{words}");
+}
+
+fn repeats() -> MutexGuard<'static, Repeats> {
+    static REPEATS: LazyLock<Mutex<Repeats>> = LazyLock::new(Mutex::default);
+    REPEATS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A path for people: lossy where it is not UTF-8; characters that control a terminal, end a line or turn the direction of
+/// the text are escaped, so that no name can forge a log line.
 #[must_use]
 pub fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.into_owned() }
+    if text.chars().any(is_deceptive) { text.escape_debug().to_string() } else { text.into_owned() }
+}
+
+/// Text of others with every character escaped that steers a terminal, ends a line or turns the order of letters.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_deceptive(c) { visible.extend(c.escape_default()) } else { visible.push(c) }
+    }
+    visible
+}
+
+/// Whether this character changes how the text around it is read or shown.
+fn is_deceptive(c: char) -> bool {
+    const DIRECTIONS: [char; 12] = [
+        '\u{61C}', '\u{200E}', '\u{200F}', '\u{202A}', '\u{202B}', '\u{202C}', '\u{202D}', '\u{202E}', '\u{2066}',
+        '\u{2067}', '\u{2068}', '\u{2069}',
+    ];
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{FEFF}') || DIRECTIONS.contains(&c)
 }
 
 #[cfg(test)]
@@ -263,7 +338,17 @@ mod tests {
         let names = |level| TABLE.iter().filter(|e| e.level == level).map(|e| e.name).collect::<Vec<_>>();
         assert_eq!(
             names(Level::WARN),
-            ["folder-absent", "watch-overflow", "queue-filling", "host-paused", "circuit-open", "album-doubtful"]
+            [
+                "agent-restarting",
+                "folder-absent",
+                "watch-overflow",
+                "queue-filling",
+                "host-paused",
+                "circuit-open",
+                "album-doubtful",
+                "agent-trouble",
+                "log-lost"
+            ]
         );
         assert_eq!(
             names(Level::ERROR),
@@ -275,6 +360,8 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_a_log_line() {
         assert_eq!(shown(Path::new("a\nERROR b.png")), "a\\nERROR b.png");
+        assert_eq!(shown(Path::new("a\u{202E}gnp.exe")), "a\\u{202e}gnp.exe");
+        assert_eq!(shown(Path::new("a\u{2028}b.png")), "a\\u{2028}b.png");
         assert_eq!(shown(Path::new("plain é.png")), "plain é.png");
     }
 }

@@ -1,17 +1,20 @@
 //! The log: where it goes and how it looks. What is logged stands in [`event`].
 //!
 //! Under systemd the journal gets native fields; a terminal gets readable lines; everything else gets one JSON object a
-//! line. A log that nobody reads never stops an upload: lines for stderr go through a bounded queue to a thread of their
-//! own, and what does not fit is dropped and counted.
+//! line. A log that nobody reads never stops an upload: lines go through a bounded queue to a thread of their own, and what
+//! does not fit is dropped and counted.
 
 pub mod event;
+mod journal;
 pub mod live;
 mod pretty;
+mod repeats;
 pub mod tally;
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
@@ -20,24 +23,29 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
-pub use event::{Event, Fields, emit, shown, trouble};
+pub use event::{Event, Fields, emit, settle, shown, trouble, visible};
 
-/// Log lines that may wait for a slow reader of stderr: a few megabytes, minutes of normal work.
+/// Log lines that may wait for a slow journal or a slow reader of stderr: a few megabytes, minutes of normal work.
 const LINES_WAITING: usize = 8_192;
 
 /// Keeps the log open; dropping it writes out what is waiting, for at most a second.
 #[derive(Debug)]
 pub struct Logging {
     _writer: Option<WorkerGuard>,
-    lost: Option<ErrorCounter>,
+    _journal: Option<journal::Guard>,
 }
 
-impl Logging {
-    /// How many lines were dropped because nobody read them.
-    #[must_use]
-    pub fn lost_lines(&self) -> usize {
-        self.lost.as_ref().map_or(0, ErrorCounter::dropped_lines)
-    }
+/// Entries that the journal did not take.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Lines that did not fit on their way to stderr.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines of the log were lost because nobody took them.
+#[must_use]
+pub fn lost_lines() -> u64 {
+    let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
+    LOST.load(Ordering::Relaxed) + u64::try_from(dropped).unwrap_or(u64::MAX)
 }
 
 /// Why the log could not be set up.
@@ -64,18 +72,17 @@ pub fn init(log: &Log) -> Result<Logging, LoggingError> {
         .map_err(|error| LoggingError::Filter { level: log.level.clone(), reason: error.to_string() })?;
     let (filter, handle) = reload::Layer::new(filter);
     if matches!(chosen(log.format), LogFormat::Journald)
-        && let Ok(journal) = tracing_journald::layer()
+        && let Ok((journal, guard)) = journal::open()
     {
-        let journal = journal.with_field_prefix(None).with_syslog_identifier("pixchute".to_owned());
         // A second logger in the same process (a test's) keeps the first.
         if tracing_subscriber::registry().with(filter).with(journal).try_init().is_ok() {
             let _ = FILTER.set(handle);
         }
-        return Ok(Logging { _writer: None, lost: None });
+        return Ok(Logging { _writer: None, _journal: Some(guard) });
     }
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING).finish(std::io::stderr());
-    let lost = writer.error_counter();
+    let _ = DROPPED.set(writer.error_counter());
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match chosen(log.format) {
         LogFormat::Pretty => {
             let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -94,7 +101,7 @@ pub fn init(log: &Log) -> Result<Logging, LoggingError> {
     if tracing_subscriber::registry().with(lines).try_init().is_ok() {
         let _ = FILTER.set(handle);
     }
-    Ok(Logging { _writer: Some(guard), lost: Some(lost) })
+    Ok(Logging { _writer: Some(guard), _journal: None })
 }
 
 /// The way to the filter of the log that is open.

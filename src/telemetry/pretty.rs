@@ -54,7 +54,11 @@ struct Message(String);
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.0 = format!("{value:?}");
+            // Names are escaped where they are put in; this is for what somebody forgets. A line of its own stands further
+            // in than where a time would stand.
+            let message = format!("{value:?}");
+            let lines: Vec<String> = message.lines().map(super::visible).collect();
+            self.0 = lines.join("\n         ");
         }
     }
 }

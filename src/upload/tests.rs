@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::clock::WallTime;
 use crate::host::{Limits, Sending};
-use crate::job::{ContentHash, Fingerprint, ImageKind, JobId, Links, Stage};
+use crate::job::{ContentHash, Fingerprint, ImageKind, Links, Stage};
 
 type Script = fn(&Upload) -> Sending<'_>;
 
@@ -29,23 +29,9 @@ const IMAGE: ImageFacts =
 
 fn job(path: PathBuf) -> Job {
     let fingerprint = Fingerprint::of(&fs::metadata(&path).expect("exists"));
-    Job {
-        id: JobId::generate(),
-        folder: path.parent().expect("has one").to_path_buf(),
-        name: path.file_name().expect("has one").into(),
-        path,
-        host: "scripted".into(),
-        stage: Stage::Started,
-        fingerprint,
-        image: Some(IMAGE),
-        attempts: 1,
-        requeues: 0,
-        unknown_outcomes: 0,
-        queued_at: WallTime::from_millis(0),
-        not_before: None,
-        record: None,
-        pending: false,
-    }
+    let (folder, name) = (path.parent().expect("has one"), path.file_name().expect("has one"));
+    let job = Job::new(folder.into(), name.into(), "scripted".into(), fingerprint, WallTime::from_millis(0));
+    Job { stage: Stage::Started, image: Some(IMAGE), attempts: 1, ..job }
 }
 
 async fn run(script: Script) -> (Outcome, Duration) {

@@ -12,8 +12,10 @@ use tokio::time::Instant;
 
 use super::WatchState;
 use super::hints::Shared;
+use super::links::{Leads, Links};
 use super::native::{Native, NoWatch, without_events};
-use super::scan::{Report, Scan, Step, Tree, identity};
+use super::root::{self, RootId};
+use super::scan::{Report, Scan, Step, Tree};
 use crate::clock::Clock;
 use crate::config::{Folder, WatchMode};
 use crate::inspect::{self, Looked};
@@ -37,17 +39,28 @@ pub(super) enum Found {
     Directory(bool),
 }
 
+/// Why `what`, which lies on a file system of this kind, is polled.
+fn silence(name: &str, what: &str) -> String {
+    format!("{what} lies on {name}, which does not report what others change; `watch = \"native\"` overrides this")
+}
+
 /// The drop folder as the disk has it.
 pub(super) struct Disk {
     folder: Folder,
     shared: Arc<Shared>,
     clock: Clock,
     tree: Option<Tree>,
+    /// Which folder `tree` is.
+    root: Option<RootId>,
+    /// The whole folder lies where changes by others make no events.
+    silent: bool,
     /// The scan of the whole folder that is under way.
     scan: Option<Scan>,
     /// The scan of new directories, which comes first.
     arrivals: Option<Scan>,
     state: WatchState,
+    /// How long the scan under way has worked.
+    worked: Duration,
     /// Directories without a watch, as of the last scan.
     unwatched: usize,
     no_watch: Option<NoWatch>,
@@ -63,8 +76,11 @@ impl Disk {
             shared,
             clock,
             tree: None,
+            root: None,
+            silent: false,
             scan: None,
             arrivals: None,
+            worked: Duration::ZERO,
             state: WatchState::Absent { reason: String::new() },
             unwatched: 0,
             no_watch: None,
@@ -84,17 +100,20 @@ impl Disk {
         if anew {
             self.leave_root();
         }
-        match self.root_id() {
+        match root::find(&self.folder) {
             Err(reason) => {
                 self.leave_root();
                 self.state = WatchState::Absent { reason };
                 false
             }
-            Ok(id) if self.tree.as_ref().is_some_and(|tree| tree.id == id) => self.start_watching_if_due(),
+            Ok(id) if self.root == Some(id) => self.start_watching_if_due(),
             Ok(id) => {
                 self.leave_root();
-                let root = self.folder.path.clone();
-                self.tree = Some(Tree::new(root, id, Arc::clone(&self.shared), self.clock.clone(), None));
+                self.root = Some(id);
+                let path = self.folder.path.clone();
+                let links = self.folder.follow_symlinks.then(|| Links::new(path.clone(), &self.shared.ignore));
+                let tree = Tree::new(path, id.directory, Arc::clone(&self.shared), self.clock.clone());
+                self.tree.insert(tree).links = links;
                 self.start_watching();
                 true
             }
@@ -102,43 +121,28 @@ impl Disk {
     }
 
     fn leave_root(&mut self) {
-        (self.tree, self.scan, self.arrivals) = (None, None, None);
+        (self.tree, self.root, self.scan, self.arrivals) = (None, None, None, None);
         (self.unwatched, self.no_watch, self.watch_again, self.retry) = (0, None, None, FIRST_RETRY);
-    }
-
-    fn root_id(&self) -> Result<(u64, u64), String> {
-        let path = &self.folder.path;
-        let metadata = match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.folder.create => {
-                fs::create_dir_all(path).and_then(|()| fs::metadata(path))
-            }
-            other => other,
-        };
-        match metadata {
-            Ok(metadata) if metadata.is_dir() => Ok(identity(&metadata)),
-            Ok(_) => Err("it is not a folder".to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err("it does not exist; it is used as soon as it does".to_owned())
-            }
-            Err(error) => Err(format!("it cannot be read: {error}")),
-        }
     }
 
     /// Decides between watching and polling, and starts the watcher.
     fn start_watching(&mut self) {
-        let silent = match self.folder.watch {
-            WatchMode::Poll => Some("`watch = \"poll\"` is set".to_owned()),
-            WatchMode::Native => None,
-            WatchMode::Auto => without_events(&self.folder.path).map(|name| {
-                format!("{name} does not report changes by other machines; `watch = \"native\"` overrides this")
-            }),
-        };
         let Some(tree) = &mut self.tree else { return };
-        if let Some(reason) = silent {
-            self.state = WatchState::Poll { reason, shortage: false };
+        if self.folder.watch == WatchMode::Poll {
+            self.state = WatchState::Poll { reason: "`watch = \"poll\"` is set".to_owned(), shortage: false };
             return;
         }
-        match Native::start(Arc::clone(&self.shared)) {
+        tree.doubts = self.folder.watch == WatchMode::Auto;
+        let silent = if tree.doubts { without_events(&self.folder.path) } else { None };
+        self.silent = silent.is_some();
+        let started = Native::start(Arc::clone(&self.shared));
+        if let Some(name) = silent {
+            // What is done on this machine does make events: it is found at once, the rest by polling.
+            tree.native = started.ok();
+            self.state = WatchState::Poll { reason: silence(name, "it"), shortage: false };
+            return;
+        }
+        match started {
             Ok(native) => {
                 tree.native = Some(native);
                 self.state = WatchState::Native;
@@ -149,7 +153,7 @@ impl Disk {
 
     /// Tries again to start a watcher that could not be started; true if there is one now.
     fn start_watching_if_due(&mut self) -> bool {
-        let without = self.tree.as_ref().is_some_and(|tree| tree.native.is_none());
+        let without = !self.silent && self.tree.as_ref().is_some_and(|tree| tree.native.is_none());
         if !without || self.watch_again.is_none_or(|at| at > Instant::now()) {
             return false;
         }
@@ -184,12 +188,15 @@ impl Disk {
 
     /// Reads on: first in new directories, then in the scan of the whole folder, whose end is reported.
     pub(super) fn scan_on(&mut self) -> Step {
+        let began = Instant::now();
         let Some(tree) = &mut self.tree else { return Step::default() };
         let Some(scan) = self.arrivals.as_mut().or(self.scan.as_mut()) else { return Step::default() };
         let mut step = scan.step(tree);
-        if let Some(report) = step.report.take() {
+        self.worked += began.elapsed();
+        if let Some(mut report) = step.report.take() {
             self.learn(&report);
             if report.whole {
+                report.took = std::mem::take(&mut self.worked);
                 self.scan = None;
                 step.report = Some(report);
             } else {
@@ -206,7 +213,7 @@ impl Disk {
 
     /// What a scan says about the watches.
     fn learn(&mut self, report: &Report) {
-        if self.tree.as_ref().is_none_or(|tree| tree.native.is_none()) {
+        if self.silent || self.tree.as_ref().is_none_or(|tree| tree.native.is_none()) {
             return;
         }
         self.unwatched = if report.whole { report.unwatched } else { self.unwatched + report.unwatched };
@@ -215,7 +222,12 @@ impl Disk {
         }
         if self.unwatched == 0 {
             (self.no_watch, self.watch_again, self.retry) = (None, None, FIRST_RETRY);
-            self.state = WatchState::Native;
+            if let Some((directory, name)) = &report.silent {
+                let reason = silence(name, &format!("{directory:?}"));
+                self.state = WatchState::Poll { reason, shortage: false };
+            } else if report.whole {
+                self.state = WatchState::Native;
+            }
         } else if let Some(no_watch) = &self.no_watch {
             let reason = format!("{} directories are polled: {no_watch}", self.unwatched);
             self.state = WatchState::Poll { reason, shortage: true };
@@ -225,20 +237,43 @@ impl Disk {
     /// What is at this path. Only regular files with a name that is taken are opened.
     pub(super) fn look(&mut self, path: &Path) -> Found {
         let Ok(name) = path.strip_prefix(&self.folder.path) else { return Found::Seen(Seen::Gone) };
+        let place = match self.follow(name) {
+            Ok(Some(place)) => place.unwrap_or_else(|| path.to_owned()),
+            Ok(None) => return Found::Seen(Seen::Gone),
+            Err(_) => return Found::Seen(Seen::Unreadable),
+        };
         if self.shared.ignore.takes(name) {
-            match inspect::look(path) {
+            match inspect::look(&place) {
                 Ok(Some(looked)) => return Found::File(looked),
                 Ok(None) => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(_) => return Found::Seen(Seen::Unreadable),
             }
         }
-        let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let is_directory = fs::symlink_metadata(&place).is_ok_and(|metadata| metadata.is_dir());
         if is_directory && self.shared.ignore.enters_all(name) {
             Found::Directory(self.arrived(name.to_owned()))
         } else {
             Found::Seen(Seen::Gone)
         }
+    }
+
+    /// Where links on the way lead, if they are followed and there is any; `None` if that is not to be looked at.
+    fn follow(&mut self, name: &Path) -> io::Result<Option<Option<PathBuf>>> {
+        let Some(tree) = &mut self.tree else { return Ok(Some(None)) };
+        let Some(links) = &tree.links else { return Ok(Some(None)) };
+        Ok(match links.follow(name)? {
+            Leads::Here => Some(None),
+            Leads::Beyond(place) => Some(Some(place)),
+            Leads::Closed => None,
+            Leads::Nowhere => {
+                // A scan does not list an unchanged directory again, and what a link leads to may come back.
+                if tree.root.join(name).is_symlink() {
+                    tree.forget_listing(name.parent().unwrap_or(Path::new("")));
+                }
+                None
+            }
+        })
     }
 
     /// The next scan lists the directory of each of these files again.

@@ -23,14 +23,25 @@ use crate::config::Folder;
 use crate::inspect::Looked;
 use crate::settle::{Seen, Settle, Sighted, Sign, Verdict};
 
-/// How often the identity of the drop folder is compared: an unmount makes no event.
-const ROOT_CHECK: Duration = Duration::from_secs(10);
+/// How often the identity of the drop folder is compared: an unmount makes no event. Twice as often as R5 asks for.
+const ROOT_CHECK: Duration = Duration::from_secs(5);
 
 /// How often a drop folder that is not there is looked for.
 const ABSENT_CHECK: Duration = Duration::from_secs(3);
 
 /// How soon names that found no room in the settle table are scanned for again.
 const LEFT_OUT: Duration = Duration::from_secs(5);
+
+/// A scan is followed by a rest this many times as long as it worked, so that polling a huge tree costs two percent of one
+/// processor at most; but never by a longer one than `rescan`.
+const REST: u32 = 49;
+
+/// How often the first scan is begun anew when the system has trouble that may pass: whoever waits for it (`--once`, the
+/// word `ready`) is told that all is seen.
+const TROUBLED_SCANS: u32 = 2;
+
+/// The time between two of these.
+const TROUBLED_REST: Duration = Duration::from_secs(1);
 
 /// How many files are looked at in one go: a hop to another thread costs as much as a look.
 const LOOKS: usize = 16;
@@ -62,6 +73,8 @@ pub struct FolderFeed {
     /// Events were lost, and no full scan has gone by since without losing more.
     overflowing: bool,
     scanned_before: bool,
+    /// How many scans met with trouble before the first one that counts.
+    troubled_scans: u32,
     steps: u32,
 }
 
@@ -115,6 +128,7 @@ impl FolderFeed {
             full_wanted: false,
             overflowing: false,
             scanned_before: false,
+            troubled_scans: 0,
             steps: 0,
         }
     }
@@ -146,10 +160,13 @@ impl FolderFeed {
             match self.plan(Instant::now()) {
                 Next::Do(plan) => self.carry_out(plan),
                 Next::Tell => {}
-                Next::Wait(until) => tokio::select! {
-                    () = self.shared.woken() => {}
-                    () = sleep_until(until) => {}
-                },
+                Next::Wait(until) => {
+                    self.shared.idle();
+                    tokio::select! {
+                        () = self.shared.woken() => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
             }
         }
     }
@@ -309,8 +326,9 @@ impl FolderFeed {
         let now = Instant::now();
         let state = disk.state().clone();
         self.disk = Some(disk);
+        let replaced = self.present && matches!(done, Done::Root(true));
         self.present = !matches!(state, WatchState::Absent { .. });
-        if self.shared.tell(&state) {
+        if self.shared.tell(&state) || replaced {
             self.next_scan = self.next_scan.min(now + self.scan_interval());
             self.out.push_back(Feed::State(state));
         }
@@ -382,8 +400,12 @@ impl FolderFeed {
         if report.replaced {
             self.next_check = now;
         }
-        if report.whole {
+        if report.whole && report.troubled && !self.scanned_before && self.troubled_scans < TROUBLED_SCANS {
+            self.troubled_scans += 1;
+            self.next_full = now + TROUBLED_REST;
+        } else if report.whole {
             self.overflowing &= self.full_wanted;
+            self.next_scan = self.next_scan.max(now + (report.took * REST).min(self.folder.rescan));
             self.shared.tell_unreadable(report.unreadable);
             self.out.push_back(Feed::Scanned { first: !self.scanned_before, complete: !report.incomplete });
             self.scanned_before = true;

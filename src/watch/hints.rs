@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -149,6 +149,8 @@ pub(super) struct Shared {
     pub(super) busy: Busy,
     clock: Clock,
     pub(super) waiting: Mutex<Waiting>,
+    /// The feed has taken something out of it since it was idle; changed under its lock.
+    in_hand: AtomicBool,
     pub(super) settle: Mutex<Settle>,
     /// Files that have left the table as settled; changed under its lock.
     pub(super) offered: AtomicU64,
@@ -165,6 +167,7 @@ impl Shared {
             busy,
             clock,
             waiting: Mutex::default(),
+            in_hand: AtomicBool::new(false),
             settle: Mutex::new(settle),
             offered: AtomicU64::new(0),
             told: Mutex::new(told),
@@ -214,7 +217,22 @@ impl Shared {
         for (path, sign) in self.busy.take_released() {
             waiting.push(path, sign);
         }
-        waiting.pop()
+        let next = waiting.pop();
+        self.in_hand.fetch_or(next.is_some(), Ordering::Relaxed);
+        next
+    }
+
+    /// The feed has nothing to do.
+    pub(super) fn idle(&self) {
+        let _waiting = lock(&self.waiting);
+        self.in_hand.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether there is a next hint, or the last ones may not have been looked at yet.
+    fn is_hinted(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        let waits = !waiting.order.is_empty() || !lock(&self.busy.0.released).is_empty();
+        waits || self.in_hand.load(Ordering::Relaxed)
     }
 
     /// Waits until something new may be there. A wake-up that came earlier is not lost.
@@ -260,21 +278,22 @@ impl Hints {
     #[must_use]
     pub fn status(&self) -> FeedStatus {
         let (now, wall) = (Instant::now(), self.0.clock.now());
+        // Before the table: a path goes from here to there.
+        let hinted = self.0.is_hinted();
         let (settling_total, oldest, offered) = {
             let settle = lock(&self.0.settle);
             (settle.len(), settle.oldest(LISTED), self.0.offered.load(Ordering::Relaxed))
         };
         let ago = |then: Instant| WallTime::from_millis(wall.millis() - millis(now.saturating_duration_since(then)));
+        let name = |path: &Path| path.strip_prefix(&self.0.root).unwrap_or(path).to_path_buf();
+        let Told { watch, mut unreadable } = lock(&self.0.told).clone();
+        unreadable.extend(oldest.iter().filter(|file| file.unreadable).map(|file| name(&file.path)));
         let settling = oldest
             .into_iter()
-            .map(|file| SettlingFile {
-                name: file.path.strip_prefix(&self.0.root).unwrap_or(&file.path).to_path_buf(),
-                since: ago(file.since),
-                last_change: ago(file.changed),
-            })
+            .map(|file| SettlingFile { name: name(&file.path), since: ago(file.since), last_change: ago(file.changed) })
             .collect();
-        let Told { watch, unreadable } = lock(&self.0.told).clone();
-        FeedStatus { watch, settling, settling_total, offered, unreadable }
+        let hinted = !matches!(watch, WatchState::Absent { .. }) && hinted;
+        FeedStatus { watch, settling, settling_total, offered, hinted, unreadable }
     }
 }
 
@@ -293,7 +312,10 @@ pub struct FeedStatus {
     pub settling_total: usize,
     /// How many files have settled since the start: each is offered by the feed, or was.
     pub offered: u64,
-    /// Directories that the last scan could not read, relative to the drop folder, at most 20.
+    /// Paths that somebody pointed at wait for a look, or are being looked at. Never while the folder is absent.
+    pub hinted: bool,
+    /// Directories that the last scan could not read, and files that are settling and cannot be read: relative to the drop
+    /// folder, at most 20 each.
     pub unreadable: Vec<PathBuf>,
 }
 

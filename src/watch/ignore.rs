@@ -64,6 +64,8 @@ pub struct Ignore {
     manifest: PathBuf,
     /// The names of the link files.
     renderings: Vec<String>,
+    /// Absolute: where no symbolic link may lead, besides `own`.
+    closed: Vec<PathBuf>,
 }
 
 /// A pattern of `include` or `exclude` that cannot be used.
@@ -99,7 +101,20 @@ impl Ignore {
             root: folder.path.clone(),
             manifest: folder.manifest.clone(),
             renderings: folder.render.iter().map(|rendering| rendering.file.clone()).collect(),
+            closed: Vec::new(),
         })
+    }
+
+    /// The same, and no symbolic link is followed to these files and folders (absolute).
+    #[must_use]
+    pub fn closed_to(mut self, places: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.closed.extend(places);
+        self
+    }
+
+    /// Where no symbolic link may lead: to what is ours, and to what others take care of.
+    pub(super) fn closed(&self) -> impl Iterator<Item = &Path> {
+        [&self.manifest].into_iter().chain(&self.own).chain(&self.closed).map(PathBuf::as_path)
     }
 
     /// Whether a file with this name, relative to the drop folder, is offered: judges the whole path.

@@ -14,20 +14,27 @@
 //! | `sign` | what an event of the operating system means for us (pure) |
 //! | `hints` | the bounded store between whoever sees something and the feed |
 //! | `ignore` | which names are taken |
+//! | `links` | where symbolic links lead, for folders that follow them |
 //! | `native` | the one place that talks to `notify`; which file systems cannot be watched |
+//! | `probe` | whether the system tells what happens in a folder, for `doctor` |
+//! | `root` | is the drop folder there, and the one it was |
 //! | `scan` | names out of a tree of directories, a few at a time |
 //! | `disk` | the blocking half of the feed: the folder's identity, scans, looks |
 //! | `feed` | what to do next |
 //!
 //! **Limits.** On a folder that is polled, a settled file that is rewritten in place is found by the full scan only, see
 //! [`FULL_SCAN`]. A directory more than [`MAX_DEPTH`] levels down is not entered and makes scans incomplete. A file system
-//! that is unmounted and mounted again between two checks of the drop folder makes no events until the next full scan.
+//! that is mounted on a directory *in* the drop folder is found by the next scan, for nothing tells of it.
 
 mod disk;
 mod feed;
 mod hints;
 mod ignore;
+mod links;
+pub mod mounts;
 mod native;
+mod probe;
+mod root;
 mod scan;
 mod sign;
 
@@ -42,6 +49,8 @@ pub use disk::FULL_SCAN;
 pub use feed::FolderFeed;
 pub use hints::{Busy, FeedStatus, Hints, SettlingFile};
 pub use ignore::{BadPattern, IGNORED, Ignore};
+pub use probe::{Told, probe};
+pub use root::device;
 pub use scan::MAX_DEPTH;
 
 /// What the feed has to tell.
@@ -56,7 +65,7 @@ pub enum Feed {
         /// Every directory could be read: what was not offered is not there.
         complete: bool,
     },
-    /// The folder is watched in another way than before, or not at all.
+    /// The folder is watched in another way than before, or not at all; or another folder has taken its place.
     State(WatchState),
     /// Events were lost; a full scan follows. Once per burst.
     Overflow,

@@ -114,35 +114,40 @@ impl Native {
 
 /// What a watch that could not be set means for the user. Nothing if the directory went away or may not be read: that is
 /// seen when it is listed.
-fn no_watch(error: &notify::Error) -> Option<NoWatch> {
+pub(super) fn no_watch(error: &notify::Error) -> Option<NoWatch> {
     const TOO_MANY_OPEN_FILES: i32 = rustix::io::Errno::MFILE.raw_os_error();
     Some(NoWatch(match &error.kind {
         ErrorKind::PathNotFound => return None,
         ErrorKind::Io(io) if matches!(io.kind(), NotFound | PermissionDenied | NotADirectory) => return None,
-        ErrorKind::MaxFilesWatch => limit("max_user_watches", "directories watched by this user"),
+        ErrorKind::MaxFilesWatch => limit("watches", "directories watched by this user", 524_288),
         ErrorKind::Io(io) if io.raw_os_error() == Some(TOO_MANY_OPEN_FILES) => {
-            limit("max_user_instances", "programs of this user that watch files")
+            limit("instances", "programs of this user that watch files", 512)
         }
         ErrorKind::Io(io) => format!("the system refuses to watch: {io}"),
         _ => format!("the system refuses to watch: {error}"),
     }))
 }
 
-/// The message for an exhausted inotify limit (see inotify(7)).
-fn limit(name: &str, what: &str) -> String {
-    let now = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok().and_then(|text| text.trim().parse().ok());
-    let (now, better) = match now {
-        Some(now) => (format!("{now}"), u64::saturating_mul(now, 4)),
-        None => ("unknown".to_owned(), 524_288),
-    };
-    format!("the limit of {what} is reached: {now}; raise it with `sysctl -w fs.inotify.{name}={better}`")
+/// The message for an exhausted inotify limit (see inotify(7)): that of the machine or that of the user namespace a
+/// container lives in, whichever is lower. `enough` is a sensible value where the present one says nothing.
+fn limit(name: &str, what: &str, enough: u64) -> String {
+    let read = |path: String| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let machine = (read(format!("/proc/sys/fs/inotify/max_user_{name}")), format!("fs.inotify.max_user_{name}"));
+    let namespace = (read(format!("/proc/sys/user/max_inotify_{name}")), format!("user.max_inotify_{name}"));
+    let lower = namespace.0.is_some_and(|here| machine.0.is_none_or(|machine| here < machine));
+    let (now, key) = if lower { namespace } else { machine };
+    let better = now.map_or(enough, |now| now.saturating_mul(4).max(enough));
+    let now = now.map_or_else(|| "unknown".to_owned(), |now| now.to_string());
+    format!("the limit of {what} is reached: {now}; raise it with `sysctl -w {key}={better}`")
 }
 
-/// The name of the file system that `path` lies on, if it does not report changes made by other machines.
+/// The kind of file system that `path` lies on, if it does not report changes that others make.
 #[cfg(target_os = "linux")]
 pub(super) fn without_events(path: &Path) -> Option<&'static str> {
-    // linux/magic.h; the types of file systems that live in modules of their own are from statfs(2).
-    const SILENT: [(u32, &str); 14] = [
+    // linux/magic.h; the types of file systems that live in modules of their own are from statfs(2). The layers of an
+    // overlay may lie anywhere and be changed from outside.
+    const SILENT: [(u32, &str); 15] = [
+        (0x794C_7630, "an overlay"),
         (0x6969, "NFS"),
         (0x517B, "SMB"),
         (0xFF53_4D42, "CIFS"),
@@ -162,7 +167,7 @@ pub(super) fn without_events(path: &Path) -> Option<&'static str> {
     SILENT.into_iter().find(|(magic, _)| i64::from(*magic) == (found as i64 & 0xFFFF_FFFF)).map(|(_, name)| name)
 }
 
-/// The name of the file system that `path` lies on, if it does not report changes made by other machines.
+/// The kind of file system that `path` lies on, if it does not report changes that others make.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn without_events(_: &Path) -> Option<&'static str> {
     None
@@ -175,9 +180,9 @@ mod tests {
     #[test]
     fn r4_a_reached_limit_is_explained_with_its_number_and_the_command_to_raise_it() {
         let message = no_watch(&notify::Error::new(ErrorKind::MaxFilesWatch)).expect("a limit").to_string();
-        assert!(message.contains("sysctl -w fs.inotify.max_user_watches="), "{message}");
+        assert!(message.contains("sysctl -w ") && message.contains("inotify"), "{message}");
         let error = notify::Error::io(std::io::Error::from_raw_os_error(24));
-        assert!(no_watch(&error).expect("a limit").to_string().contains("max_user_instances"));
+        assert!(no_watch(&error).expect("a limit").to_string().contains("instances="));
     }
 
     #[test]

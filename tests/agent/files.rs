@@ -3,12 +3,13 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use image::ImageFormat;
 use serde_json::json;
 
 use crate::support::host::FakeHost;
-use crate::support::{Home, picture, png, wait_for};
+use crate::support::{Home, jpeg, picture, png, wait_for};
 
 #[test]
 fn r30_what_cannot_be_sent_goes_to_failed_without_a_request() {
@@ -104,6 +105,47 @@ fn a_file_moved_back_by_hand_is_tried_again_and_once_tells_by_its_exit_code() {
     assert_eq!(once(), 0);
     assert_eq!(home.lines_of("x.png")[1]["status"], "uploaded");
     assert_eq!(home.files(), ["done/x.png", "done/x.png.json"], "nothing of the past is left");
+}
+
+#[test]
+fn a_file_that_was_mended_and_moved_back_leaves_nothing_of_the_past_either() {
+    let home = Home::new();
+    let host = FakeHost::well();
+    home.configure(&host, "");
+    let agent = home.start().ready();
+    home.drop_file("x.png", b"this is no image");
+    assert_eq!(home.wait_for_line("x.png", 1)["moved_to"], "failed/x.png");
+    wait_for("the move", || home.drop().join("failed/x.png").exists());
+    #[expect(clippy::disallowed_methods, reason = "what a user does")]
+    fs::remove_file(home.drop().join("failed/x.png")).expect("takes it away");
+    home.drop_file("x.png", &png(1));
+    assert_eq!(home.wait_for_line("x.png", 2)["status"], "uploaded");
+    wait_for("the move", || home.files() == ["done/x.png", "done/x.png.json"]);
+    drop(agent);
+}
+
+#[test]
+fn r9_a_thousand_touches_in_mid_upload_do_not_send_a_file_twice() {
+    use crate::support::host::Reply;
+    let home = Home::new();
+    let host = FakeHost::start(|_| Reply::StoredAfter(Duration::from_secs(2)));
+    home.configure(&host, "");
+    let agent = home.start().ready();
+    // One that is held in memory while it is sent, and one that is not.
+    for (name, bytes) in [("small.png", png(1)), ("large.jpg", jpeg(3 << 20, 1))] {
+        home.drop_file(name, &bytes);
+        wait_for("it to be sent", || host.times(name) == 1);
+        let file = fs::File::options().append(true).open(home.drop().join(name)).expect("is there");
+        for second in 0..1_000 {
+            let then = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + second);
+            file.set_modified(then).expect("touches it");
+        }
+        drop(file);
+        assert_eq!(home.wait_for_line(name, 1)["status"], "uploaded");
+        wait_for("the move", || home.drop().join("done").join(name).exists());
+    }
+    assert!(agent.stop().success());
+    assert_eq!((host.received().len(), home.manifest_lines()), (2, 2));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::host::{FakeHost, Reply};
-use crate::support::{Home, png, wait_for, wait_for_within};
+use crate::support::{Home, jpeg, png, wait_for, wait_for_within};
 
 /// How long the files that do not hang may take: far less than the stall limit that the others wait for.
 const NOT_LATE: Duration = Duration::from_secs(20);
@@ -20,8 +20,18 @@ fn uploaded(home: &Home) -> usize {
 
 #[test]
 fn r13_eight_files_that_hang_do_not_hold_up_two_hundred_on_the_same_host() {
+    eight_hold_up_nobody(Reply::Silent);
+}
+
+/// What arrives of an answer is no reason to hold a worker, nor a place in the window.
+#[test]
+fn r13_eight_answers_that_drip_do_not_hold_up_two_hundred_on_the_same_host() {
+    eight_hold_up_nobody(Reply::Drips);
+}
+
+fn eight_hold_up_nobody(hang: Reply) {
     let home = Home::new();
-    let host = FakeHost::start(hangs);
+    let host = FakeHost::start(move |name| if name.starts_with("hang") { hang.clone() } else { hangs(name) });
     home.configure(&host, "");
     for index in 0..8 {
         home.drop_file(format!("hang-{index}.png"), &png(index));
@@ -55,6 +65,22 @@ fn r13_eight_files_that_hang_do_not_hold_up_another_host() {
     wait_for_within(NOT_LATE, "the others to be done", || well.received().len() == 200);
     assert!(silent.open() <= 16);
     agent.kill();
+}
+
+#[test]
+fn r14_on_a_slow_line_large_files_go_one_after_the_other_instead_of_timing_out_together() {
+    let home = Home::new();
+    // 400 KB a second for all together: three files need 3 s each, and 9 s side by side.
+    let host = FakeHost::start(|_| Reply::InTurns(8_000, Duration::from_millis(20)));
+    home.configure(&host, "[pool]\nrequest_timeout = \"8s\"\nfile_timeout = \"9s\"\nmin_rate = \"0\"\n");
+    for index in 0..3 {
+        home.drop_file(format!("{index}.jpg"), &jpeg(1_200_000, index));
+    }
+    let (code, _, log) = home.run(&["--config", "config.toml", "run", "--once"]);
+    assert_eq!(code, 0, "{log}");
+    assert!(home.manifest().iter().all(|line| line["status"] == "uploaded" && line["attempts"] == 1), "{log}");
+    // The end of one is in the system's buffers when the next begins.
+    assert!(host.most_on_line() <= 2, "{} at once", host.most_on_line());
 }
 
 #[test]

@@ -331,3 +331,19 @@ fn r14_a_slow_host_that_moves_bytes_is_not_called_stalled() {
     assert!(began.elapsed() > Duration::from_millis(700));
     assert_eq!(host.received().len(), 4);
 }
+
+#[test]
+fn r14_a_slow_line_that_takes_a_byte_now_and_then_is_not_called_stalled() {
+    // Handed to the system in a moment, and then on the way for six seconds: three times the stall time.
+    let home = Home::new();
+    let host = FakeHost::start(|_| Reply::Slowly(16_384, Duration::from_millis(100)));
+    home.configure(&host, &LIMITS.replace("stall_timeout = \"1s\"", "stall_timeout = \"2s\""));
+    let _agent = home.start().ready();
+    let began = Instant::now();
+    home.drop_file("x.jpg", &jpeg(1_000_000, 1));
+    wait_for("its line", || !home.manifest().is_empty());
+    let line = &home.manifest()[0];
+    assert_eq!((&line["status"], &line["attempts"]), (&json!("uploaded"), &json!(1)), "{line:#}");
+    assert!(began.elapsed() > Duration::from_secs(5));
+    assert_eq!(host.accepted(), 1);
+}

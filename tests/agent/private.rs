@@ -70,3 +70,29 @@ fn metadata_is_not_sent_the_file_keeps_it_and_the_two_are_never_taken_for_each_o
     assert_eq!(host.received().len(), 3);
     assert!(agent.stop().success());
 }
+
+#[test]
+fn put_sends_no_metadata_to_a_host_of_such_a_folder() {
+    let home = Home::new();
+    let (host, other) = (FakeHost::well(), FakeHost::well());
+    home.write_config(&format!(
+        "[server]\nlisten = 'off'\n[[folder]]\npath = {:?}\nhosts = ['other', 'pixhost']\npolicy = 'mirror'\nstrip_metadata = true\n\
+         [host.pixhost]\nbase_url = '{}'\n[host.other]\nrecipe = 'pixhost'\nbase_url = '{}'\n[host.open]\nrecipe = 'pixhost'\nbase_url = '{}'\n",
+        home.drop(),
+        host.url(),
+        other.url(),
+        other.url()
+    ));
+    let bytes = located(picture(1, ImageFormat::Jpeg));
+    fs::write(home.path("x.jpg"), &bytes).expect("written");
+    let mut odd = located(picture(2, ImageFormat::Jpeg));
+    odd.splice(2..2, *b"\xFF\xF0\0\x06what");
+    fs::write(home.path("odd.jpg"), odd).expect("written");
+    let put = |host: &str, file: &str| home.run(&["--config", "config.toml", "put", "--host", host, file]);
+    assert_eq!(put("pixhost", "x.jpg").0, 0);
+    assert_eq!(put("open", "x.jpg").0, 0);
+    assert!(!tells(&host.received()[0].file) && tells(&other.received()[0].file));
+    let (code, _, err) = put("pixhost", "odd.jpg");
+    assert!(code == 1 && err.contains("strip_metadata") && host.received().len() == 1, "{err}");
+    assert_eq!(fs::read(home.path("x.jpg")).expect("it stays"), bytes);
+}

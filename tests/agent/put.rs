@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::host::{FakeHost, Reply};
-use crate::support::{Home, png};
+use crate::support::{Home, png, wait_for};
 
 #[test]
 fn r32_put_needs_no_agent_and_keeps_the_order() {
@@ -36,6 +36,31 @@ fn r32_put_needs_no_agent_and_keeps_the_order() {
     assert!(out.starts_with("[url="), "{out}");
     assert!(["bad.png: ", "text.png: ", "none.png: "].iter().all(|name| err.contains(name)), "{err}");
     assert_eq!(put(&["--format", "nonsense", "1.png"]).0, 2);
+}
+
+#[test]
+fn r32_put_asks_a_running_agent_whether_the_host_rests() {
+    let home = Home::new();
+    let host = FakeHost::at_first(vec![Reply::Answer(429, "retry-after: 600\r\n".into(), "{}".into())]);
+    home.configure(&host, "");
+    fs::write(home.path("x.png"), png(1)).expect("written");
+    let put = |more: &[&str]| home.run(&[&["--config", "config.toml", "put", "x.png"], more].concat());
+    let agent = home.start().ready();
+    home.drop_file("first.png", &png(2));
+    wait_for("the rest", || !home.events("host-paused").is_empty());
+    let before = host.received().len();
+    let (code, out, err) = put(&[]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("nothing was sent: pixhost rests for ") && err.contains("429"), "{err}");
+    assert_eq!(host.received().len(), before, "nothing was sent");
+    assert_eq!(put(&["--anyway"]).0, 0);
+    assert_eq!(home.run(&["--config", "config.toml", "resume", "pixhost"]).0, 0);
+    assert_eq!(put(&[]).0, 0);
+    assert_eq!(home.run(&["--config", "config.toml", "pause", "pixhost"]).0, 0);
+    let (code, _, err) = put(&[]);
+    assert!(code == 1 && err.contains("was paused by you"), "{err}");
+    assert!(agent.stop().success());
+    assert_eq!(put(&[]).0, 0, "without an agent");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use crate::support::host::FakeHost;
-use crate::support::{Home, SOON, png};
+use crate::support::{Home, SOON, png, wait_for};
 
 /// How long silence must last: five times as long as the agent takes for a round.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -71,17 +71,46 @@ fn r29_a_service_manager_hears_ready_a_line_of_status_and_signs_of_life() {
     service.until("READY=1");
     service.until("WATCHDOG=1");
     service.home.drop_file("x.png", &png(1));
-    let line = service.until("1 uploaded");
+    let line = service.until("; 1 uploaded");
     assert!(line.starts_with("STATUS=") && line.contains("of 8 workers busy"), "{line}");
     (0..5).for_each(|_| drop(service.until("WATCHDOG=1")));
     let ended = std::process::Command::new("kill").args(["-TERM", &service.child.id().to_string()]).status();
     assert!(ended.expect("kill runs").success());
     service.until("STOPPING=1");
+    service.until("EXTEND_TIMEOUT_USEC=");
+}
+
+#[test]
+fn a_reload_is_told_from_its_beginning_to_its_end_whatever_comes_of_it() {
+    let service = Service::start("");
+    // Until it is ready the start has time as long as it makes progress.
+    service.until("EXTEND_TIMEOUT_USEC=");
+    service.until("READY=1");
+    let hang_up = || {
+        let sent = std::process::Command::new("kill").args(["-HUP", &service.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+        let began = service.until("RELOADING=1");
+        assert!(began.contains("MONOTONIC_USEC="), "{began}");
+        service.until("READY=1");
+    };
+    hang_up();
+    std::fs::write(service.home.path("config.toml"), "[pool]\nworkers = \"many\"").expect("writes");
+    hang_up();
+    wait_for("both in the log", || {
+        let log = std::fs::read_to_string(service.home.path("agent.log")).expect("a log");
+        log.contains("config-reloaded") && log.contains("config-rejected")
+    });
 }
 
 #[test]
 fn r29_whatever_stands_still_there_is_no_sign_of_life_any_more() {
-    for (freeze, named) in [("scheduler", "the scheduler"), ("watcher", "the watch of"), ("ledger", "the ledger")] {
+    let parts = [
+        ("scheduler", "the scheduler"),
+        ("watcher", "the watch of"),
+        ("recorder", "the recorder"),
+        ("ledger", "the ledger"),
+    ];
+    for (freeze, named) in parts {
         let service = Service::start(freeze);
         service.until("WATCHDOG=1");
         while let Some(message) = service.next(SILENCE) {

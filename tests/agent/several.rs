@@ -224,7 +224,7 @@ fn r20_a_host_that_has_a_mirrored_file_is_never_sent_it_again_across_rests_resta
     assert_eq!((&last["status"], &last["host"]), (&json!("uploaded"), &json!("a")), "{last:#}");
     assert!(last["mirrors"].as_array().expect("two").iter().all(|mirror| mirror["url"].is_string()));
     assert_eq!(a.received().len(), 1);
-    wait_for("the file in done/", || home.files() == ["done/x.png", "done/x.png.json"]);
+    wait_for("the file in done/, and nothing else", || home.files() == ["done/x.png", "done/x.png.json"]);
     assert!(agent.stop().success());
 }
 

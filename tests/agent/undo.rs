@@ -63,7 +63,7 @@ fn what_was_uploaded_is_found_and_undone_by_the_running_agent() {
     let (_, out, _) = run(&home, &["find", "beach"]);
     assert!(out.contains(", deleted "), "{out}");
     let (code, out, _) = run(&home, &["undo", url]);
-    assert!(code == 0 && out.contains("was deleted on local already"), "{out}");
+    assert!(code == 0 && out.contains("was undone already"), "{out}");
 
     // The same content again is uploaded and not linked to what is gone.
     home.drop_file("again.png", &png(2));
@@ -71,6 +71,14 @@ fn what_was_uploaded_is_found_and_undone_by_the_running_agent() {
     assert_eq!(stored(&home), 4);
     home.drop_file("twin.png", &png(2));
     assert_eq!(home.wait_for_line("twin.png", 1)["status"], "linked");
+    let (code, out, _) = run(&home, &["undo", "again.png"]);
+    assert!(code == 1 && out.is_empty(), "relative names are looked for here");
+    let (code, out, message) = run(&home, &["undo", "drop/again.png"]);
+    assert!(code == 0 && out.contains("the image stays on local, because of twin.png"), "{out}{message}");
+    assert_eq!(stored(&home), 4);
+    let (code, out, message) = run(&home, &["undo", "drop/twin.png"]);
+    assert!(code == 0 && out.contains("twin.png is deleted on local"), "{out}{message}");
+    assert_eq!(stored(&home), 2, "the last file that had the link takes the image with it");
     let (code, _, message) = run(&home, &["undo", "nothing.png"]);
     assert!(code == 1 && message.contains("no upload of this name is known"), "{message}");
     assert!(agent.stop().success());

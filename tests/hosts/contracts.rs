@@ -141,6 +141,8 @@ async fn r19_the_errors_of_each_host_mean_what_their_text_says() {
         r#"{"data":{"error":{"code":429,"message":"You are uploading too fast. Please wait 37 more minutes."}}}"#;
     let capacity = r#"{"data":{"error":"Imgur is temporarily over capacity"},"status":403,"success":false}"#;
     let large = r#"{"data":{"error":"file is over the size limit"}}"#;
+    let kind = r#"{"data":{"error":{"code":1003,"message":"File type invalid (1)"}},"success":false,"status":400}"#;
+    let source = r#"{"status_code":400,"error":{"message":"Can't get target upload source info","code":310}}"#;
     let key = r#"{"status_code":400,"error":{"message":"Invalid API v1 key.","code":100},"status_txt":"Bad Request"}"#;
     let table = [
         ("imgur", "429 Too Many Requests", daily, ErrorClass::RateLimited, "Daily client requests exceeded"),
@@ -149,6 +151,13 @@ async fn r19_the_errors_of_each_host_mean_what_their_text_says() {
         ("imgur", "403 Forbidden", capacity, ErrorClass::RateLimited, "over capacity"),
         ("imgur", "403 Forbidden", "{}", ErrorClass::Account, "403 Forbidden"),
         ("imgur", "413 Payload Too Large", large, ErrorClass::File, "over the size limit"),
+        ("imgur", "200 OK", kind, ErrorClass::File, "File type invalid"),
+        ("imgbb", "200 OK", key, ErrorClass::Account, "Invalid API v1 key."),
+        ("imgbb", "400 Bad Request", source, ErrorClass::BadResponse, "Can't get target"),
+        ("pixhost", "200 OK", r#"{"error_msg":"Unsupported format"}"#, ErrorClass::File, "Unsupported format"),
+        ("pixhost", "200 OK", "<html>unsupported browser</html>", ErrorClass::BadResponse, "not JSON"),
+        ("catbox", "412 Precondition Failed", "That file type is not allowed", ErrorClass::File, "412"),
+        ("catbox", "200 OK", "<html>This file type is not allowed</html>", ErrorClass::BadResponse, "200 OK"),
         ("imgbb", "400 Bad Request", key, ErrorClass::Account, "Invalid API v1 key."),
         ("pixhost", "415 Unsupported Media Type", "", ErrorClass::File, "415"),
         ("pixhost", "414 URI Too Long", "", ErrorClass::BadResponse, "414"),

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 pub(crate) enum Reply {
     /// Reads the request and answers with these bytes.
     Answer(String),
+    /// The same, with bytes that are no text.
+    Bytes(Vec<u8>),
     /// Accepts, reads nothing, waits for the end of the connection.
     SilentAfterAccept,
     /// Reads the request and never answers.
@@ -186,6 +188,10 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
     match reply {
         Reply::Ask(_) => {
             stream.write_all(asked.unwrap_or_default().as_bytes()).await.ok()?;
+            Some(())
+        }
+        Reply::Bytes(answer) => {
+            stream.write_all(&answer).await.ok()?;
             Some(())
         }
         Reply::Answer(answer) | Reply::Slow(_, answer) => {

@@ -8,6 +8,7 @@ mod galleries;
 mod imagebam;
 mod imx;
 mod misbehaviour;
+mod packed;
 mod previews;
 mod problems;
 mod retries;
@@ -64,6 +65,7 @@ fn config(hosts: impl IntoIterator<Item = HostConfig>) -> Config {
         hosts: hosts.into_iter().map(|host| (host.name.clone(), host)).collect(),
         templates: BTreeMap::new(),
         hooks: Vec::new(),
+        secret_variables: std::collections::BTreeSet::new(),
     }
 }
 

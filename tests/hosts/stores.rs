@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pixchute::config::Thumbnail;
 use pixchute::host::Host;
-use pixchute::job::{ErrorClass, ImageKind};
+use pixchute::job::{ErrorClass, ImageKind, Links};
 use ring::{digest, hmac};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -210,6 +210,12 @@ fn respond(kind: Kind, addr: SocketAddr, state: &mut State, request: &Request) -
                 text("409 Conflict", "", "")
             }
         }
+        "DELETE" => match state.objects.remove(&path) {
+            Some(_) => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+            // S3 does not mind; WebDAV does.
+            None if kind == Kind::S3 => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+            None => text("404 Not Found", "", ""),
+        },
         other => panic!("nobody may send {other}"),
     }
 }
@@ -583,4 +589,112 @@ async fn a_thumbnail_can_stay_on_this_machine() {
     let thumb = picture("x.png").send(&hosts["catbox"]).await.unwrap().thumb.unwrap();
     let name = thumb.strip_prefix("http://127.0.0.1:8421/t/").expect("served here").parse().unwrap();
     assert!(store.thumb_path(&name).exists());
+}
+
+/// Deletes what these links lead to; the reason if the store did not.
+async fn undo(host: &Arc<dyn Host>, links: &Links) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    host.delete(links, deadline).expect("a note of what was stored").await.map_err(|failure| failure.message)
+}
+
+#[tokio::test]
+async fn what_was_stored_is_deleted_with_its_thumbnail_and_nothing_else() {
+    for kind in [Kind::S3, Kind::Nginx, Kind::WsgiDav, Kind::Copyparty] {
+        for key in ["{{ blake3[:2] }}/{{ blake3[:32] }}.{{ ext }}", "by name/{{ name }}"] {
+            let store = Store::start(kind).await;
+            let options = [("key", key)];
+            let host = if kind == Kind::S3 { store.s3(&options) } else { store.webdav(&options) };
+            store.plant("/pics/other.png", b"somebody's");
+            let links = picture("a b.png").send(&host).await.unwrap();
+            assert_eq!(store.paths().len(), 3, "image and thumbnail: {:?}", store.paths());
+            undo(&host, &links).await.unwrap();
+            assert_eq!(store.paths(), ["/pics/other.png"], "{key}");
+            // Again: what is gone is gone.
+            undo(&host, &links).await.unwrap();
+            let deleted = store.seen().iter().filter(|line| line.starts_with("DELETE")).count();
+            assert_eq!(deleted, 4);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_replaced_meanwhile_is_not_deleted() {
+    for kind in [Kind::S3, Kind::Nginx] {
+        let store = Store::start(kind).await;
+        let options = [("key", "{{ name }}")];
+        let host = if kind == Kind::S3 { store.s3(&options) } else { store.webdav(&options) };
+        store.state.lock().unwrap().folders.push("/dav/".to_owned());
+        let image = Image::named("x.png", 500);
+        let links = image.send(&host).await.unwrap();
+        let path = store.paths()[0].clone();
+        store.plant(&path, b"somebody's");
+        let reason = undo(&host, &links).await.unwrap_err();
+        assert!(reason.contains("it was replaced"), "{reason}");
+        assert_eq!(store.bytes(&path), b"somebody's");
+        // A note that somebody wrote into the manifest gives no right to another object.
+        store.plant(&path.replace("x.png", "secret.png"), &image.bytes);
+        let token = links.delete_token.clone().unwrap();
+        for forged in [token.replace("x.png", "secret.png"), token.replace("x.png", "../x.png")] {
+            let bytes = format!(",\"bytes\":{}", image.bytes.len());
+            for forged in [forged.clone(), forged.replace(&bytes, "")] {
+                let links = Links { delete_token: Some(forged), ..links.clone() };
+                let refused = undo(&host, &links).await;
+                let same_bytes = kind == Kind::Nginx && refused.is_ok();
+                assert!(refused.is_err() || same_bytes, "WebDAV can only compare lengths");
+            }
+        }
+        assert!(store.paths().contains(&path));
+    }
+}
+
+#[tokio::test]
+async fn another_store_of_the_same_name_is_not_asked_to_delete() {
+    let store = Store::start(Kind::S3).await;
+    let links = Image::new(500).send(&store.s3(&[])).await.unwrap();
+    let moved = store.s3(&[("bucket", "other")]);
+    let reason = undo(&moved, &links).await.unwrap_err();
+    assert!(reason.contains("another store now"), "{reason}");
+    let refused = store.s3(&[("secret_key", "WRONGCANARY")]);
+    let reason = undo(&refused, &links).await.unwrap_err();
+    assert!(reason.contains("403 Forbidden") && !reason.contains("CANARY"), "{reason}");
+    assert_eq!(store.paths().len(), 1);
+    let bare = Links { delete_token: None, ..links };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+    assert!(store.s3(&[]).delete(&bare, deadline).is_none(), "without a note there is nothing that can be deleted");
+}
+
+#[tokio::test]
+async fn r26_the_requests_of_a_store_are_shown_without_its_secrets() {
+    let store = Store::start(Kind::S3).await;
+    let image = picture("a b.png");
+    let lines = |host: &Arc<dyn Host>| -> Vec<String> {
+        let show = |preview: pixchute::host::Preview| {
+            let headers: String = preview.headers.iter().map(|(name, value)| format!("\n{name}: {value}")).collect();
+            format!("{} | {} {}{headers}\n{}", preview.step, preview.method, preview.url, preview.body.join("\n"))
+        };
+        host.previews(&image.upload).into_iter().map(show).collect()
+    };
+    let s3 = lines(&store.s3(&[("session_token", "TOKENCANARY"), ("acl", "private")]));
+    assert_eq!(s3.len(), 2, "the image and its thumbnail: {s3:#?}");
+    let url = format!("http://{}/pics/{}", store.addr, place(&image));
+    assert!(s3[0].starts_with(&format!("upload: store | PUT {url}\nhost: {}\nuser-agent: pixchute/", store.addr)));
+    for part in [
+        "\ncontent-type: image/png\n",
+        "\nx-amz-acl: private\n",
+        "\nx-amz-security-token: [secret]\n",
+        "\nauthorization: AWS4-HMAC-SHA256 Credential=[secret]/",
+        "/eu-test-1/s3/aws4_request,SignedHeaders=cache-control;content-type;host;x-amz-acl;x-amz-content-sha256;\
+         x-amz-date;x-amz-meta-blake3;x-amz-security-token,Signature=[secret]\n",
+        &format!("\ncontent-length: {}\n", image.bytes.len()),
+        &format!("the file: {} bytes of image/png", image.bytes.len()),
+    ] {
+        assert!(s3[0].contains(part), "{part:?} in {}", s3[0]);
+    }
+    let dav = lines(&store.webdav(&[]));
+    let methods: Vec<&str> = dav.iter().map(|line| line.split(" http").next().unwrap()).collect();
+    assert_eq!(methods[..3], ["upload: is it there? | HEAD", "upload: make the folder | MKCOL", "upload: store | PUT"]);
+    assert!(dav[2].contains("\nauthorization: Basic [secret]"), "{}", dav[2]);
+    let all = s3.concat() + &dav.concat();
+    assert!(!all.contains("CANARY") && !all.contains("YWdlbnQ6"), "{all}");
+    assert!(store.seen().is_empty(), "nothing was sent");
 }

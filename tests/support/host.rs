@@ -35,6 +35,8 @@ pub(crate) enum Reply {
     StoredAfter(Duration),
     /// Reads the body in pieces of so many bytes with a pause after each, and stores it.
     Slowly(usize, Duration),
+    /// The same as if all connections shared a line: they take turns for each piece.
+    InTurns(usize, Duration),
     /// Reads everything and never answers.
     Silent,
     /// Does not even read the body: stops after the head.
@@ -47,6 +49,8 @@ pub(crate) enum Reply {
     Reset,
     /// Half of an answer's body, then silence.
     HalfAnswer,
+    /// An answer of which a byte arrives every few milliseconds, and never the last one.
+    Drips,
 }
 
 type Script = dyn Fn(&str) -> Reply + Send + Sync;
@@ -58,6 +62,10 @@ struct State {
     began: Mutex<Vec<Instant>>,
     /// The ends of connections.
     closed: Mutex<Vec<Instant>>,
+    /// Who reads over the line that all share, and how many want to.
+    line: Mutex<()>,
+    on_line: AtomicUsize,
+    most_on_line: AtomicUsize,
     open: AtomicUsize,
     accepted: AtomicUsize,
     well: AtomicBool,
@@ -69,6 +77,23 @@ struct State {
 impl State {
     fn reply(&self, name: &str) -> Reply {
         if self.well.load(Ordering::SeqCst) { Reply::Stored } else { (self.script)(name) }
+    }
+
+    fn in_turns<'a>(
+        &self,
+        reader: &mut impl Read,
+        pieces: impl Iterator<Item = &'a mut [u8]>,
+        pause: Duration,
+    ) -> std::io::Result<()> {
+        self.most_on_line.fetch_max(self.on_line.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let read = pieces.into_iter().try_for_each(|piece| {
+            let turn = self.line.lock().expect("no panic inside");
+            std::thread::sleep(pause);
+            drop(turn);
+            reader.read_exact(piece)
+        });
+        self.on_line.fetch_sub(1, Ordering::SeqCst);
+        read
     }
 }
 
@@ -87,6 +112,9 @@ impl FakeHost {
             received: Mutex::default(),
             began: Mutex::default(),
             closed: Mutex::default(),
+            line: Mutex::default(),
+            on_line: AtomicUsize::new(0),
+            most_on_line: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
             well: AtomicBool::new(false),
@@ -154,6 +182,11 @@ impl FakeHost {
         self.state.closed.lock().expect("no panic inside").clone()
     }
 
+    /// How many bodies came over the shared line at once, at most.
+    pub(crate) fn most_on_line(&self) -> usize {
+        self.state.most_on_line.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::SeqCst)
     }
@@ -196,7 +229,7 @@ fn converse(state: &State, stream: &TcpStream) -> std::io::Result<()> {
     match state.reply("") {
         Reply::SilentAfterAccept => return until_gone(stream),
         // A small window, or the system would take megabytes at once and nobody would see how slow this host is.
-        Reply::Slowly(..) => rustix::net::sockopt::set_socket_recv_buffer_size(stream, 16_384)?,
+        Reply::Slowly(..) | Reply::InTurns(..) => rustix::net::sockopt::set_socket_recv_buffer_size(stream, 16_384)?,
         _ => {}
     }
     loop {
@@ -226,6 +259,7 @@ fn converse(state: &State, stream: &TcpStream) -> std::io::Result<()> {
                             std::thread::sleep(pause);
                         }
                     }
+                    Reply::InTurns(piece, pause) => state.in_turns(&mut reader, rest.chunks_mut(piece), pause)?,
                     _ => reader.read_exact(&mut rest)?,
                 }
                 body.extend(rest);
@@ -247,7 +281,7 @@ fn answer(
     reply: &Reply,
 ) -> std::io::Result<bool> {
     match reply {
-        Reply::Stored | Reply::Slowly(..) => stream.write_all(stored(name).as_bytes())?,
+        Reply::Stored | Reply::Slowly(..) | Reply::InTurns(..) => stream.write_all(stored(name).as_bytes())?,
         Reply::StoredAfter(time) => {
             std::thread::sleep(*time);
             stream.write_all(stored(name).as_bytes())?;
@@ -257,6 +291,14 @@ fn answer(
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"name\": \"")?;
             while !state.ended.load(Ordering::SeqCst) {
                 stream.write_all(&[b'x'; 65_536])?;
+            }
+            return Ok(false);
+        }
+        Reply::Drips => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900000\r\n\r\n")?;
+            while !state.ended.load(Ordering::SeqCst) {
+                stream.write_all(b" ")?;
+                std::thread::sleep(Duration::from_millis(2));
             }
             return Ok(false);
         }

@@ -71,7 +71,9 @@ impl Home {
 
     /// A command with this home and nothing of the real user's.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pixchute"));
+        // Another build of the program can be tried by naming it.
+        let program = std::env::var_os("PIXCHUTE_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_pixchute").into());
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -90,11 +92,16 @@ impl Home {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Agent {
+        let mut command = self.command();
+        command.args(arguments);
+        self.spawn(command)
+    }
+
+    /// Starts it by this command.
+    pub(crate) fn spawn(&self, mut command: Command) -> Agent {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
         let log_start = log.metadata().expect("its length").len();
-        let child = self
-            .command()
-            .args(arguments)
+        let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

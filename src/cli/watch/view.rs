@@ -204,6 +204,7 @@ fn host_row(host: &HostStatus, now: WallTime, width: usize) -> Line {
     let window = format!("{}/{} of {}", host.running, host.window, host.max_parallel);
     let last = host.last_success_at.map_or("-".to_owned(), |at| human::age(now.since(at)));
     let (style, state) = host_state(host, now);
+    let state = state + &human::quota_left(host.quota);
     Line::of(
         Style::Plain,
         format!("{} {} {:>7} {:>9}  ", fit(&safe(&host.name), 14), right(&window, 9), host.queued, last),
@@ -213,14 +214,14 @@ fn host_row(host: &HostStatus, now: WallTime, width: usize) -> Line {
 
 fn host_state(host: &HostStatus, now: WallTime) -> (Style, String) {
     let reason = host.pause_reason.as_deref().map(|reason| format!(": {}", safe(reason))).unwrap_or_default();
-    match (host.held_since, host.paused_until, host.next_due_at) {
-        (Some(since), ..) => (Style::Warn, format!("paused by you {} ago", human::age(now.since(since)))),
-        (None, Some(until), _) => (Style::Warn, format!("rests for {}{reason}", human::age(until.since(now)))),
-        (None, None, Some(due)) => (Style::Plain, format!("next resting file in {}", human::age(due.since(now)))),
-        (None, None, None) if matches!(host.state.as_str(), "circuit-open" | "half-open" | "suspect" | "quota") => {
-            (Style::Warn, safe(&host.state))
-        }
-        (None, None, None) => (Style::Good, "ok".to_owned()),
+    match (host.held_since, host.paused_until) {
+        (Some(since), _) => (Style::Warn, format!("paused by you {} ago", human::age(now.since(since)))),
+        (None, Some(until)) => (Style::Warn, format!("rests for {}{reason}", human::age(until.since(now)))),
+        (None, None) => match human::condition(host, now) {
+            (true, said) => (Style::Warn, said),
+            (false, said) if said == "ok" => (Style::Good, said),
+            (false, said) => (Style::Plain, said),
+        },
     }
 }
 

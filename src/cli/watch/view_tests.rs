@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::control::model::{PoolStatus, StageCounts, StageTimes};
+use crate::control::model::{PoolStatus, QuotaStatus, StageCounts, StageTimes};
 use crate::job::JobId;
 
 fn at(seconds: i64) -> WallTime {
@@ -49,6 +49,7 @@ fn status() -> Status {
         watch_reason: None,
         settling: Vec::new(),
         settling_total: 1,
+        unreadable: Vec::new(),
         counts: StageCounts { waiting: 2, started: 3, cooling: 4, done: 12_000, failed: 1, ..StageCounts::default() },
         oldest_open_at: Some(at(-300)),
         oldest_at: StageTimes::default(),
@@ -67,6 +68,7 @@ fn status() -> Status {
         window: 4,
         max_parallel: 8,
         queued: 2,
+        quota: Some(QuotaStatus { count: 1_000, period_seconds: 3_600, left: 12 }),
         paused_until: None,
         pause_reason: None,
         held_since: None,
@@ -123,7 +125,7 @@ gallery http://127.0.0.1:8421
   - 写真.jpg               pixhost    awaits the answer               idle 12 s
 
 HOST              WINDOW  QUEUED   LAST OK  STATE
-pixhost         2/4 of 8       2       5 s  ok
+pixhost         2/4 of 8       2       5 s  ok · 12 of 1000 an hour left
 imgbb           2/4 of 8       2       5 s  rests for 1 min: 429 Too Many Reque…
 
 FOLDER                     SETTLING  OPEN RESTING FAILED    DONE  OLDEST   NEXT

@@ -33,9 +33,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer of these parts.
+    /// An answer of these parts. The byte order mark that some PHP scripts send first is no part of the text.
     #[must_use]
     pub fn new(status: u16, headers: HeaderMap, body: &[u8]) -> Self {
+        let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
         Self { status, headers, body: String::from_utf8_lossy(body).into_owned(), ..Self::default() }
     }
 
@@ -230,6 +231,15 @@ mod tests {
 
     fn find(extractor: &str, body: &str) -> Option<String> {
         Extractor::new(extractor).expect(extractor).find(&answer(body))
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_an_answer() {
+        assert_eq!(
+            find("json:url", "\u{feff}{\"url\":\"https://h.example/1\"}").as_deref(),
+            Some("https://h.example/1")
+        );
+        assert_eq!(find("body:", "\u{feff}https://h.example/1").as_deref(), Some("https://h.example/1"));
     }
 
     #[test]

@@ -7,10 +7,11 @@ use bytesize::ByteSize;
 use regex::Regex;
 use serde::Deserialize;
 
-use super::sections::{RawDelete, RawGallery, RawSession};
+use super::sections::{RawAccount, RawDelete, RawGallery, RawSession};
 use super::steps::{OneOrMore, RawStep};
 use super::template::FILE_VARIABLES;
 use super::{Extractor, Meaning, OptionSpec, Protocol, Random, Recipe, ResultSpec, Step, Template};
+use crate::config::problem::one_line;
 use crate::host::Limits;
 use crate::job::{ErrorClass, FailureKind, ImageKind};
 
@@ -48,12 +49,17 @@ pub fn parse(text: &str, origin: &str) -> Result<Recipe, RecipeError> {
             let line = text.get(..span.start).map_or(0, |before| before.matches('\n').count()) + 1;
             format!("line {line}: ")
         });
-        RecipeError { origin: origin.to_owned(), problems: vec![format!("{at}{}", error.message())] }
+        let message: Vec<String> = error.message().lines().map(one_line).collect();
+        RecipeError { origin: origin.to_owned(), problems: vec![format!("{at}{}", message.join(", "))] }
     })?;
     let mut checks = Checks::default();
     match checks.recipe(raw) {
         Some(recipe) if checks.problems.is_empty() => Ok(recipe),
-        _ => Err(RecipeError { origin: origin.to_owned(), problems: checks.problems }),
+        _ => {
+            // They repeat names of the file, which anybody may have written.
+            let problems = checks.problems.iter().map(|problem| one_line(problem)).collect();
+            Err(RecipeError { origin: origin.to_owned(), problems })
+        }
     }
 }
 
@@ -86,6 +92,7 @@ struct RawRecipe {
     result: Option<RawResult>,
     gallery: Option<RawGallery>,
     delete: Option<RawDelete>,
+    account: Option<RawAccount>,
     #[serde(default)]
     error: Vec<RawMeaning>,
     #[serde(default)]
@@ -237,6 +244,10 @@ impl Checks {
             self.known.clone_from(&shared);
             self.delete(delete, &options, session.is_some())
         });
+        let account = raw.account.map(|account| {
+            self.known.clone_from(&shared);
+            self.account(account, session.is_some())
+        });
         let meanings =
             raw.error.into_iter().enumerate().filter_map(|(i, e)| self.meaning(&format!("error[{i}]"), e)).collect();
         let messages = raw.error_message.iter().filter_map(|text| self.extractor("error_message", text)).collect();
@@ -261,6 +272,7 @@ impl Checks {
             result: result?,
             gallery,
             delete,
+            account,
             meanings,
             messages,
         })

@@ -82,6 +82,8 @@ pub struct Recipe {
     pub gallery: Option<GallerySpec>,
     /// How an image is deleted.
     pub delete: Option<DeleteSpec>,
+    /// Requests that change nothing and fail if the account is not taken.
+    pub account: Option<Vec<Step>>,
     /// What answers without a usable link mean where the status does not say it; the first that applies counts. They
     /// never turn an answer with a link into a failure: the answer may repeat a title or file name.
     pub meanings: Vec<Meaning>,
@@ -160,6 +162,8 @@ pub struct SessionSpec {
 pub struct GallerySpec {
     /// Options that must be set.
     pub needs: Vec<String>,
+    /// Characters of the shortest name.
+    pub name_min: usize,
     /// Characters of the longest name.
     pub name_max: usize,
     /// Characters that a name must not have.

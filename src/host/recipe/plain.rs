@@ -116,7 +116,8 @@ mod tests {
             let text: String = pieces.into_iter().map(|piece| vocabulary[piece]).collect();
             let known = ["base_url", "option.key", "file.name", "step.page.token"].map(str::to_owned).into();
             let (Some(parts), Ok(template)) = (parts(&text), Template::new(&text, &known)) else { return Ok(()) };
-            let engine = template.render_with(scope().value());
+            let all = ["base_url", "option", "file", "step"].map(str::to_owned).into();
+            let engine = template.render_with(scope().values(&all));
             prop_assert_eq!(render(&parts, &scope()), engine.ok(), "{}", text);
         }
     }

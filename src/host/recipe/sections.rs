@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::load::{Checks, GALLERY_VARIABLES, STEPS_LIMIT};
 use super::steps::{OneOrMore, RawStep, RawTest};
-use super::{DeleteSpec, GalleryParts, GallerySpec, OptionSpec, SessionSpec};
+use super::{DeleteSpec, GalleryParts, GallerySpec, OptionSpec, SessionSpec, Step};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +26,8 @@ pub(super) struct RawSession {
 pub(super) struct RawGallery {
     #[serde(default)]
     needs: Vec<String>,
+    #[serde(default)]
+    name_min: usize,
     name_max: usize,
     name_characters: Option<String>,
     #[serde(default)]
@@ -50,6 +52,12 @@ struct RawParts {
 pub(super) struct RawDelete {
     #[serde(default)]
     needs: Vec<String>,
+    step: Vec<RawStep>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccount {
     step: Vec<RawStep>,
 }
 
@@ -93,7 +101,16 @@ impl Checks {
         if create.iter().chain(&finish).any(super::Step::sends_file) {
             self.problem("gallery", "the file is no part of making a gallery");
         }
-        Some(GallerySpec { needs: raw.needs, name_max: raw.name_max.max(1), unfit, create, created, finish, finished })
+        Some(GallerySpec {
+            needs: raw.needs,
+            name_min: raw.name_min,
+            name_max: raw.name_max.max(1),
+            unfit,
+            create,
+            created,
+            finish,
+            finished,
+        })
     }
 
     fn parts(&mut self, key: &str, raw: RawParts) -> GalleryParts {
@@ -114,6 +131,14 @@ impl Checks {
         self.known.insert("uploaded.delete_token".to_owned());
         let steps = self.steps("delete.step", raw.step, has_session);
         Some(DeleteSpec { needs: raw.needs, steps })
+    }
+
+    pub(super) fn account(&mut self, raw: RawAccount, has_session: bool) -> Vec<Step> {
+        let steps = self.steps("account.step", raw.step, has_session);
+        if steps.is_empty() || steps.iter().any(Step::sends_file) {
+            self.problem("account.step", "there must be [[account.step]] tables, and none that sends the file");
+        }
+        steps
     }
 
     fn needs(&mut self, key: &str, names: &[String], options: &BTreeMap<String, OptionSpec>) {

@@ -3,9 +3,9 @@
 //! Only expressions, so that rendering ends and its result is bounded by its input; every variable must exist, which is
 //! checked when the recipe is read and again when the template is rendered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
@@ -42,9 +42,36 @@ pub struct Template(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    /// A text, and its parts if it needs no engine.
-    Expressions(String, Option<Arc<[Part]>>),
+    /// A text, and how it is rendered.
+    Expressions(String, Way),
     Foreign(Arc<dyn Foreign>),
+}
+
+#[derive(Clone)]
+enum Way {
+    /// Its parts, side by side.
+    Plain(Arc<[Part]>),
+    Engine(Arc<Compiled>),
+}
+
+/// A text for the template engine, compiled when it is rendered first: most recipes are read only to be listed.
+struct Compiled {
+    /// The groups of values that it asks for: `option`, `step`, ….
+    groups: BTreeSet<String>,
+    environment: OnceLock<Result<Environment<'static>, minijinja::Error>>,
+}
+
+impl Compiled {
+    fn render(&self, text: &str, values: Value) -> Result<String, minijinja::Error> {
+        const NAME: &str = "";
+        let compiled = self.environment.get_or_init(|| {
+            let mut environment = ENVIRONMENT.clone();
+            environment.add_template_owned(NAME, text.to_owned())?;
+            Ok(environment)
+        });
+        let environment = compiled.as_ref().map_err(|error| minijinja::Error::new(error.kind(), error.to_string()))?;
+        environment.get_template(NAME)?.render(values)
+    }
 }
 
 /// A template in another language than ours.
@@ -107,11 +134,9 @@ impl Template {
         let template = ENVIRONMENT.template_from_str(text).map_err(|error| {
             TemplateError::Syntax(error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
         })?;
-        let mut unknown: Vec<String> =
-            template.undeclared_variables(true).into_iter().filter(|name| !known.contains(name)).collect();
-        unknown.sort();
-        match unknown.into_iter().next() {
-            None => Ok(Self(Kind::Expressions(text.to_owned(), plain::parts(text).map(Arc::from)))),
+        let asked = template.undeclared_variables(true);
+        match asked.iter().filter(|name| !known.contains(*name)).min().cloned() {
+            None => Ok(Self(Kind::Expressions(text.to_owned(), way(text, &asked)))),
             Some(name) => {
                 let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 Err(TemplateError::Unknown { name, known })
@@ -140,22 +165,30 @@ impl Template {
     pub fn render_after(&self, scope: &Scope, answer: Option<&Answer>) -> Result<String, RenderError> {
         match &self.0 {
             Kind::Foreign(template) => template.render(scope, answer),
-            Kind::Expressions(text, Some(parts)) => {
+            Kind::Expressions(text, Way::Plain(parts)) => {
                 let rendered = plain::render(parts, scope).ok_or_else(|| RenderError::Missing(text.clone()))?;
                 within_limit(text, rendered)
             }
-            Kind::Expressions(_, None) => self.render_with(scope.value()),
+            Kind::Expressions(_, Way::Engine(compiled)) => self.render_with(scope.values(&compiled.groups)),
         }
     }
 
     /// The text with its expressions replaced by what they are with these values.
     pub(in crate::host) fn render_with(&self, values: Value) -> Result<String, RenderError> {
-        let Kind::Expressions(text, _) = &self.0 else { return Err(RenderError::Missing(self.source().to_owned())) };
-        let rendered = ENVIRONMENT.render_str(text, values).map_err(|error| match error.kind() {
+        let rendered = match &self.0 {
+            Kind::Expressions(text, Way::Engine(compiled)) => {
+                compiled.render(text, values).map_err(|error| (text, error))
+            }
+            Kind::Expressions(text, Way::Plain(_)) => {
+                ENVIRONMENT.render_str(text, values).map_err(|error| (text, error))
+            }
+            Kind::Foreign(template) => return Err(RenderError::Missing(template.source().to_owned())),
+        };
+        let rendered = rendered.map_err(|(text, error)| match error.kind() {
             ErrorKind::UndefinedError => RenderError::Missing(text.clone()),
             kind => RenderError::Failed(text.clone(), kind.to_string()),
         })?;
-        within_limit(text, rendered)
+        within_limit(self.source(), rendered)
     }
 
     /// The template's text, or the name of what holds it.
@@ -180,6 +213,15 @@ impl Template {
     }
 }
 
+/// How `text`, which asks for the values `asked`, is rendered.
+fn way(text: &str, asked: &HashSet<String>) -> Way {
+    let groups = || asked.iter().filter_map(|name| name.split('.').next()).map(str::to_owned).collect();
+    plain::parts(text).map_or_else(
+        || Way::Engine(Arc::new(Compiled { groups: groups(), environment: OnceLock::new() })),
+        |parts| Way::Plain(Arc::from(parts)),
+    )
+}
+
 fn within_limit(template: &str, rendered: String) -> Result<String, RenderError> {
     if rendered.len() > RENDERED_LIMIT { Err(RenderError::TooLong(template.to_owned())) } else { Ok(rendered) }
 }
@@ -187,7 +229,7 @@ fn within_limit(template: &str, rendered: String) -> Result<String, RenderError>
 /// The empty text.
 impl Default for Template {
     fn default() -> Self {
-        Self(Kind::Expressions(String::new(), None))
+        Self(Kind::Expressions(String::new(), Way::Plain(Arc::new([]))))
     }
 }
 
@@ -240,19 +282,23 @@ pub struct Scope {
 }
 
 impl Scope {
-    pub(super) fn value(&self) -> Value {
-        minijinja::context! {
-            base_url => self.base_url.clone(),
-            option => self.options.clone(),
-            file => self.file.clone(),
-            step => self.steps.clone(),
-            site => self.sites.clone(),
-            session => self.session.clone(),
-            random => self.random.clone(),
-            gallery => self.gallery.clone(),
-            images => self.images.clone(),
-            uploaded => self.uploaded.clone(),
-        }
+    /// The values of these groups, for the template engine; copying all of them for each text is what most of its rendering
+    /// would cost.
+    pub(super) fn values(&self, groups: &BTreeSet<String>) -> Value {
+        let of = |group: &str| match group {
+            "base_url" => Value::from(self.base_url.as_str()),
+            "option" => Value::from(self.options.clone()),
+            "file" => Value::from(self.file.clone()),
+            "step" => Value::from(self.steps.clone()),
+            "site" => Value::from(self.sites.clone()),
+            "session" => Value::from(self.session.clone()),
+            "random" => Value::from(self.random.clone()),
+            "gallery" => Value::from(self.gallery.clone()),
+            "images" => Value::from(self.images.clone()),
+            "uploaded" => Value::from(self.uploaded.clone()),
+            _ => Value::UNDEFINED,
+        };
+        Value::from_pairs(groups.iter().map(|group| (group.as_str(), of(group))))
     }
 }
 

@@ -7,8 +7,11 @@
 //! Limits: one request per object (S3 takes 5 GiB so). With keys that are not made of the content, WebDAV cannot be asked
 //! whether a lost upload has arrived: a later try may store a second copy beside the first.
 
+mod account;
 mod build;
 mod name;
+mod preview;
+mod remove;
 mod s3;
 mod sigv4;
 mod webdav;
@@ -17,15 +20,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
-};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use ring::digest;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
 use self::name::{Key, Naming};
+use self::remove::Stored;
 use self::s3::{META_BLAKE3, S3};
 use self::webdav::WebDav;
 use super::body::Plan;
@@ -35,7 +37,7 @@ use super::recipe::{Answer, Recipe};
 use super::redact::Redactor;
 use super::thumb::Thumbnailer;
 use super::verdict::Judge;
-use super::{Host, Limits, Progress, Sending, Source, Upload};
+use super::{Doing, Host, Limits, Preview, Progress, Sending, Source, Upload};
 use crate::clock::Clock;
 use crate::config::{HostFlow, Retry};
 use crate::job::{ContentHash, ErrorClass, Failure, Links, Phase};
@@ -133,6 +135,33 @@ impl Host for StoreHost {
     fn upload<'a>(&'a self, upload: &'a Upload) -> Sending<'a> {
         Box::pin(async move { self.run(upload).await.map_err(|failure| *failure) })
     }
+
+    fn previews(&self, upload: &Upload) -> Vec<Preview> {
+        self.preview_all(upload)
+    }
+
+    fn site(&self) -> Option<Url> {
+        Some(self.address(&Key::root()))
+    }
+
+    fn ask_account(&self, deadline: Instant) -> Option<Doing<'_>> {
+        let late = || {
+            let message = format!("{} did not answer in time", self.name);
+            Err(Failure::new(ErrorClass::Timeout, Phase::Response, message))
+        };
+        if matches!(&self.backend, Backend::WebDav(dav) if dav.authorization.is_none()) {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let asked = timeout_at(deadline, self.ask_about_us()).await;
+            asked.map_or_else(|_| late(), |done| done.map_err(|failure| *failure))
+        }))
+    }
+
+    fn delete<'a>(&'a self, uploaded: &'a Links, deadline: Instant) -> Option<Doing<'a>> {
+        let receipt = Self::read_receipt(uploaded.delete_token.as_deref()?)?;
+        Some(Box::pin(async move { self.remove(&receipt, deadline).await.map_err(|failure| *failure) }))
+    }
 }
 
 impl StoreHost {
@@ -144,18 +173,22 @@ impl StoreHost {
         let limit =
             (Instant::now() + THUMBNAIL_TIME).min(upload.deadline.checked_sub(MARGIN).unwrap_or(upload.deadline));
         let thumb = timeout_at(limit, self.thumb(&key, upload, limit)).await.ok().flatten();
-        Ok(Links { url: url.clone(), thumb, image: Some(url), ..Links::default() })
+        let (noted, thumb) = thumb.unzip();
+        let objects = [Stored::new(&key, &object)].into_iter().chain(noted).collect();
+        let delete_token = self.receipt(object.hash, objects);
+        Ok(Links { url: url.clone(), thumb, image: Some(url), delete_token, ..Links::default() })
     }
 
-    /// The link to the thumbnail of the image stored as `key`; `None` if there is none, for whatever reason.
-    async fn thumb(&self, key: &Key, upload: &Upload, limit: Instant) -> Option<String> {
+    /// The thumbnail of the image stored as `key`, and its link; `None` if there is none, for whatever reason.
+    async fn thumb(&self, key: &Key, upload: &Upload, limit: Instant) -> Option<(Stored, String)> {
         let thumb = self.thumbnailer.as_ref()?.of(&upload.source, &upload.image).await?;
         let key = key.thumb(thumb.kind);
         let source = Source::in_memory(thumb.bytes.into(), upload.source.name().to_owned(), thumb.kind);
         let object = self.object(Arc::new(source), upload.image.hash).await.ok()?;
         // Counted by itself: the progress of the attempt is that of the image.
         let key = self.store(key, &object, false, &Arc::new(Progress::new()), limit).await.ok()?;
-        self.url(&key).ok()
+        let link = self.url(&key).ok()?;
+        Some((Stored::new(&key, &object), link))
     }
 
     async fn object(&self, source: Arc<Source>, hash: ContentHash) -> Result<Object, Box<Failure>> {
@@ -243,10 +276,8 @@ impl StoreHost {
         progress: &Arc<Progress>,
     ) -> Result<Key, Box<Failure>> {
         let addressed = key.is_address_of(&object.hash);
-        // Some WebDAV servers store a second time under a name of their own what is there already.
-        let asks = doubtful || !addressed || matches!(self.backend, Backend::WebDav(_));
         progress.enter(Phase::Connect);
-        match if asks { self.ask(key, object).await } else { Ok(There::Nothing) } {
+        match if self.asks(key, object, doubtful) { self.ask(key, object).await } else { Ok(There::Nothing) } {
             Ok(There::Same) => {
                 progress.start_body(object.source.len());
                 progress.add_sent(object.source.len());
@@ -264,6 +295,12 @@ impl StoreHost {
                 _ => self.place_beside(key, object, progress).await,
             },
         }
+    }
+
+    /// Whether it is asked what lies there before anything is sent.
+    fn asks(&self, key: &Key, object: &Object, doubtful: bool) -> bool {
+        // Some WebDAV servers store a second time under a name of their own what is there already.
+        doubtful || !key.is_address_of(&object.hash) || matches!(self.backend, Backend::WebDav(_))
     }
 
     /// Stores under a name that only this content can have, so that nothing else can be replaced.
@@ -288,12 +325,7 @@ impl StoreHost {
 
     /// What lies at `key`.
     async fn ask(&self, key: &Key, object: &Object) -> Result<There, Box<Failure>> {
-        let headers = [(ACCEPT_ENCODING, HeaderValue::from_static("identity"))];
-        let request = match &self.backend {
-            Backend::S3(s3) => s3.request(Method::HEAD, key, &headers, empty_sha256(), self.clock.now()),
-            Backend::WebDav(dav) => dav.request(Method::HEAD, key, &headers),
-        };
-        let answer = self.send(&request, &Plan::empty(), &Arc::new(Progress::new())).await?;
+        let answer = self.talk(Method::HEAD, key).await?;
         match answer.status {
             200..300 => {}
             404 | 410 => return Ok(There::Nothing),
@@ -315,22 +347,10 @@ impl StoreHost {
         if_absent: bool,
         progress: &Arc<Progress>,
     ) -> Result<Put, Box<Failure>> {
-        let plan = Plan::raw(Arc::clone(&object.source));
-        let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-        headers.extend(if_absent.then(|| (IF_NONE_MATCH, HeaderValue::from_static("*"))));
-        headers.extend(plan.content_type.as_deref().and_then(|kind| Some((CONTENT_TYPE, kind.parse().ok()?))));
-        let request = match &self.backend {
-            Backend::S3(s3) => {
-                headers.extend(s3.object_headers.iter().cloned());
-                let hash = object.hash.to_string();
-                headers.extend(hash.parse().ok().map(|value| (HeaderName::from_static(META_BLAKE3), value)));
-                s3.request(Method::PUT, key, &headers, object.sha256, self.clock.now())
-            }
-            Backend::WebDav(dav) => {
-                self.make_folders(dav, key).await?;
-                dav.request(Method::PUT, key, &headers)
-            }
-        };
+        if let Backend::WebDav(dav) = &self.backend {
+            self.make_folders(dav, key).await?;
+        }
+        let (request, plan) = self.storing(key, object, if_absent);
         let answer = self.send(&request, &plan, progress).await?;
         if if_absent && answer.status == 412 {
             return Ok(Put::Taken);
@@ -346,6 +366,24 @@ impl StoreHost {
             return Err(Box::new(Failure::new(ErrorClass::BadResponse, Phase::Send, message)));
         }
         Ok(Put::Stored)
+    }
+
+    /// The request that stores the object, and its body.
+    fn storing(&self, key: &Key, object: &Object, if_absent: bool) -> (Outgoing, Plan) {
+        let plan = Plan::raw(Arc::clone(&object.source));
+        let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+        headers.extend(if_absent.then(|| (IF_NONE_MATCH, HeaderValue::from_static("*"))));
+        headers.extend(plan.content_type.as_deref().and_then(|kind| Some((CONTENT_TYPE, kind.parse().ok()?))));
+        let request = match &self.backend {
+            Backend::S3(s3) => {
+                headers.extend(s3.object_headers.iter().cloned());
+                let hash = object.hash.to_string();
+                headers.extend(hash.parse().ok().map(|value| (HeaderName::from_static(META_BLAKE3), value)));
+                s3.request(Method::PUT, key, &headers, object.sha256, self.clock.now())
+            }
+            Backend::WebDav(dav) => dav.request(Method::PUT, key, &headers),
+        };
+        (request, plan)
     }
 
     /// Makes the folders of `key`. What a server says against it does not matter: the file's own request shows whether

@@ -100,7 +100,9 @@ impl Naming {
 }
 
 impl Key {
-    fn new(text: &str) -> Result<Self, String> {
+    /// # Errors
+    /// What is wrong with `text` as a key.
+    pub(super) fn new(text: &str) -> Result<Self, String> {
         // Servers and proxies would fold such parts, and the object would lie elsewhere than its link says.
         if text.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(format!("`{text}` has an empty part, or one that is only dots"));
@@ -112,6 +114,21 @@ impl Key {
             return Err(format!("it is longer than {KEY_LIMIT} bytes"));
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// Of the bucket or the folder itself.
+    pub(super) fn root() -> Self {
+        Self(String::new())
+    }
+
+    /// Of an object that nobody has put there.
+    pub(super) fn probe() -> Self {
+        Self(".pixchute-doctor".to_owned())
+    }
+
+    /// As it is.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// For a URL: every byte encoded but letters, digits, `-._~` and the slash.

@@ -137,6 +137,11 @@ pub(super) fn code_at(text: &str) -> Option<Code> {
 }
 
 impl Code {
+    /// The option that says what it stands for, where only the user may: the names of user, domain and computer.
+    pub(super) fn option_name(&self) -> Option<String> {
+        (self.what == What::Private).then(|| format!("prompt.{}", self.text.trim_start_matches('%')))
+    }
+
     /// What it stands for. `twelve` says that the text has `%pm`, so that hours go to 12. `n` tells apart the codes of
     /// one text, so that each has its own random value.
     pub(super) fn value(&self, draw: &Draw, n: u64, twelve: bool) -> String {

@@ -1,7 +1,7 @@
 //! Working out a checked text: functions, codes and encodings.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -29,6 +29,8 @@ pub(super) struct World<'a> {
     pub(super) encodes_names: bool,
     /// Numbers the places at which something is drawn; begins at a number of its own for each field.
     pub(super) draws: Cell<u64>,
+    /// The lists that were chosen from, by their [`place_of`].
+    pub(super) chosen: RefCell<Vec<u64>>,
     /// Whether a function that reads the answer found something, or there was none.
     pub(super) found: Cell<Found>,
 }
@@ -54,6 +56,9 @@ impl Text {
         for piece in &self.0 {
             match piece {
                 Piece::Literal(text) => out.push_str(text),
+                Piece::Code(code) if code.option_name().is_some() => {
+                    out.push_str(&world.option(&code.option_name().unwrap_or_default()));
+                }
                 Piece::Code(code) => out.push_str(&code.value(&world.scope.draw, world.next_draw(), twelve)),
                 Piece::Call(call) => {
                     let value = call.work_out(world)?;
@@ -70,6 +75,13 @@ impl Text {
     }
 }
 
+/// Where the draws that belong to `text` begin: those of different texts must not repeat each other.
+pub(super) fn place_of(text: &str) -> u64 {
+    let hash = blake3::hash(text.as_bytes());
+    let bytes = hash.as_bytes();
+    u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])) << 12
+}
+
 fn reads_answer(text: &Text) -> bool {
     text.calls().iter().any(|call| call.function.reads_answer(call.params.len()))
 }
@@ -78,6 +90,15 @@ impl World<'_> {
     fn next_draw(&self) -> u64 {
         self.draws.set(self.draws.get() + 1);
         self.draws.get()
+    }
+
+    /// Where the next choice from `list` is drawn: the first one of every field of an attempt is the same, so that a link
+    /// can name the site that was chosen for the request; so is the second one.
+    fn place_of_list(&self, list: &str) -> u64 {
+        let place = place_of(list);
+        let mut chosen = self.chosen.borrow_mut();
+        chosen.push(place);
+        place + chosen.iter().filter(|other| **other == place).count() as u64
     }
 
     fn body(&self) -> &str {
@@ -114,8 +135,8 @@ impl Call {
                 Ok(found.unwrap_or_default())
             }
             Function::Random => {
-                let chosen = world.scope.draw.index(world.next_draw(), self.params.len());
-                param(chosen)
+                let list = self.params.iter().map(ToString::to_string).collect::<Vec<_>>().join("|");
+                param(world.scope.draw.index(world.place_of_list(&list), self.params.len()))
             }
             Function::Base64 => {
                 let secret = self.params[0].calls().into_iter().find(|call| call.function == Function::Secret);

@@ -1,13 +1,14 @@
 //! A checked text as a template of the recipe.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use url::Url;
 
-use super::eval::{Found, World};
+use super::eval::{Found, World, place_of};
 use super::site::with_scheme;
 use super::syntax::Text;
+use crate::host::NO_ADDRESS;
 use crate::host::links::LINK_LIMIT;
 use crate::host::recipe::template::{Foreign, RENDERED_LIMIT, RenderError, Scope};
 use crate::host::recipe::{Answer, Template};
@@ -55,7 +56,8 @@ impl Foreign for Expression {
             scope,
             answer,
             encodes_names: !matches!(self.kind, Kind::Value),
-            draws: Cell::new(first_draw(&self.key)),
+            draws: Cell::new(place_of(&self.key)),
+            chosen: RefCell::default(),
             found: Cell::new(Found::NotAsked),
         };
         let failed = |reason| RenderError::Failed(self.key.clone(), reason);
@@ -65,11 +67,13 @@ impl Foreign for Expression {
             Kind::Address { query, home } => {
                 // File names are encoded by the query's own encoding.
                 let world = World { encodes_names: false, ..world };
-                moved(
-                    &with_query(&with_scheme(&text), &query.work_out(&world).map_err(failed)?),
-                    home.as_deref(),
-                    scope,
-                )
+                let there = with_query(&with_scheme(&text), &query.work_out(&world).map_err(failed)?);
+                // Shown as it stands in the file, for its owner to see what has to be put there.
+                if scope.preview && scope.base_url == NO_ADDRESS {
+                    there
+                } else {
+                    moved(&there, home.as_deref(), scope)
+                }
             }
             // An address around nothing leads nowhere, though it looks like a link.
             Kind::Link if world.found.get() == Found::Nothing => return Err(RenderError::Missing(self.key.clone())),
@@ -88,13 +92,6 @@ impl Foreign for Expression {
     fn has_content(&self) -> bool {
         self.text.has_content()
     }
-}
-
-/// Draws of different fields must not repeat each other.
-fn first_draw(key: &str) -> u64 {
-    let hash = blake3::hash(key.as_bytes());
-    let bytes = hash.as_bytes();
-    u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])) << 12
 }
 
 fn with_query(url: &str, query: &str) -> String {

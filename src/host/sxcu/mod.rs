@@ -22,6 +22,7 @@ mod file;
 pub mod import;
 mod json;
 mod jsonpath;
+mod neutral;
 mod recipe;
 mod regexp;
 mod secrets;
@@ -109,6 +110,11 @@ impl Sxcu {
         notes.extend(found.notes);
         let secrets = secrets::separate(&mut texts, body);
         notes.dedup();
+        let for_pictures = |word: &&str| matches!(*word, "ImageUploader" | "FileUploader" | "None");
+        if !item.destinations.is_empty() && !item.destinations.iter().any(for_pictures) {
+            let made_for = item.destinations.join(", ");
+            notes.push(format!("DestinationType: made for {made_for}, not for images or files"));
+        }
         // What the texts were made of still holds the secrets.
         let item = Item {
             version: item.version,
@@ -170,6 +176,12 @@ impl Sxcu {
                 _ => call.params.get(1).and_then(Text::as_literal),
             };
             questions.entry(name).or_insert(offered);
+        }
+        // What ShareX knows by itself is told to nobody unless the configuration says it.
+        for code in self.texts.texts().into_iter().flat_map(Text::codes) {
+            if let Some(name) = code.option_name() {
+                questions.insert(name, Some(String::new()));
+            }
         }
         questions
     }
@@ -316,5 +328,7 @@ fn drop_headers(item: &mut Item, body: Body, found: &mut Findings) {
     }
 }
 
+#[cfg(test)]
+mod corpus_tests;
 #[cfg(test)]
 mod tests;

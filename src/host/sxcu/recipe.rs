@@ -1,8 +1,9 @@
 //! A custom uploader as a recipe of one step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Sxcu;
+use super::codes::Code;
 use super::expression::{address, link, value};
 use super::file::Body;
 use super::secrets::is_secret_name;
@@ -120,12 +121,14 @@ fn options(sxcu: &Sxcu) -> BTreeMap<String, OptionSpec> {
         };
         options.insert(name, OptionSpec { doc, required: !inline, secret: true, ..OptionSpec::default() });
     }
+    let codes = sxcu.texts.texts().into_iter().flat_map(Text::codes);
+    let may_stay_empty: BTreeSet<String> = codes.filter_map(Code::option_name).collect();
     for (name, offered) in sxcu.questions() {
         let doc = format!("what ShareX would ask for: {} = \"…\"", quoted_key(&name));
         let offered = offered.filter(|offered| !offered.is_empty());
         let spec = OptionSpec {
             doc,
-            required: offered.is_none(),
+            required: offered.is_none() && !may_stay_empty.contains(&name),
             secret: is_secret_name(&name),
             default: offered,
             ..OptionSpec::default()

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use secrecy::SecretString;
 
+use super::neutral::may_be_secret;
 use super::syntax::{Call, Encoding, Function, Piece, Text};
 use super::{Parsed, file::Body};
 
@@ -110,11 +111,11 @@ pub(super) fn separate(parsed: &mut Parsed, body: Body) -> BTreeMap<String, Secr
         } else if is_secret_name(name) {
             vault.whole(name, value);
         } else if !PUBLIC_HEADERS.contains(&name.to_lowercase().as_str()) {
-            vault.tokens(name, value);
+            vault.neutral(name, value);
         }
     }
     for (name, value) in parsed.parameters.iter_mut().chain(&mut parsed.arguments) {
-        if is_secret_name(name) { vault.whole(name, value) } else { vault.tokens(name, value) }
+        if is_secret_name(name) { vault.whole(name, value) } else { vault.neutral(name, value) }
     }
     vault.data(&mut parsed.data, body);
     for text in [&mut parsed.link, &mut parsed.thumbnail, &mut parsed.deletion, &mut parsed.error] {
@@ -177,6 +178,23 @@ impl Vault {
             }
         }
         text.0 = pieces;
+    }
+
+    /// The value of a name that says nothing.
+    fn neutral(&mut self, name: &str, text: &mut Text) {
+        match text.as_literal() {
+            Some(literal) if may_be_secret(name, &literal) => self.whole(name, text),
+            _ => self.tokens(name, text),
+        }
+        // `user:password` in base64 is what Basic authentication sends, under whatever name.
+        for piece in &mut text.0 {
+            if let Piece::Call(call) = piece
+                && call.function == Function::Base64
+            {
+                let is_login = |param: &Text| param.to_string().contains(':');
+                call.params.iter_mut().filter(|param| is_login(param)).for_each(|param| self.whole(name, param));
+            }
+        }
     }
 
     /// `a=1; b=2`: every value.

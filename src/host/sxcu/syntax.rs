@@ -319,8 +319,9 @@ impl Parser<'_> {
                     What::FileLine => self.mistake(self.at, "`%rf` would send lines of files: it is not supported"),
                     What::Private => {
                         let message = format!(
-                            "`{0}` is left empty, it would tell who you are; for plain text write `\\{0}`",
-                            code.text
+                            "`{0}` would tell who you are: it is empty unless `{1}` is set; for plain text write `\\{0}`",
+                            code.text,
+                            code.option_name().unwrap_or_default()
                         );
                         self.note(self.at, &message);
                     }
@@ -453,7 +454,11 @@ pub(super) fn parse_data(text: &str, encoding: Option<Encoding>, found: &mut Fin
                     found.mistakes.push("Data: `%rf` would send lines of files: it is not supported".into())
                 }
                 What::Private => {
-                    found.notes.push(format!("Data: `{}` is left empty: it would tell who you are", code.text));
+                    let option = code.option_name().unwrap_or_default();
+                    let text = &code.text;
+                    found
+                        .notes
+                        .push(format!("Data: `{text}` would tell who you are: it is empty unless `{option}` is set"));
                 }
                 _ => {}
             }

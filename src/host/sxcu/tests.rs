@@ -254,6 +254,21 @@ fn recipe_headers(fields: &str) -> Vec<String> {
 }
 
 #[test]
+fn sxcu_2_what_was_not_made_for_pictures_is_said() {
+    let notes = |destinations: &str| {
+        let read = sxcu(&format!(
+            r#"{{ "Version": "17.0.0", "RequestURL": "https://h.example/", "Body": "MultipartFormData", "FileFormName": "f", "DestinationType": "{destinations}" }}"#
+        ));
+        assert_eq!(read.no_host_for_images(), None);
+        read.notes
+    };
+    assert_eq!(notes("TextUploader"), ["DestinationType: made for TextUploader, not for images or files"]);
+    for fine in ["ImageUploader", "TextUploader, FileUploader", "None", ""] {
+        assert_eq!(notes(fine), Vec::<String>::new(), "{fine}");
+    }
+}
+
+#[test]
 fn sxcu_5_kinds_of_bodies() {
     let refused = [
         (

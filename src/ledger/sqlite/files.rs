@@ -24,6 +24,7 @@ pub(super) fn lock(db: &Path) -> Result<File, LedgerError> {
     let failed = |error: io::Error| LedgerError::Open {
         path: db.to_owned(),
         reason: format!("cannot lock {}: {error}", path.display()),
+        passing: may_pass(&error),
     };
     let mut file = private().truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
@@ -69,6 +70,12 @@ pub(super) fn set_aside(db: &Path, now: WallTime) -> io::Result<PathBuf> {
         }
     }
     Ok(aside)
+}
+
+/// Whether the system may do later what it refuses now.
+pub(super) fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, Unsupported};
+    !matches!(error.kind(), IsADirectory | NotADirectory | NotFound | PermissionDenied | Unsupported)
 }
 
 fn private() -> OpenOptions {

@@ -15,7 +15,9 @@ use crate::ledger::{Census, Due, HostPause, Memo, RecordHead, Write, is_linkable
 const COLUMNS: &str = "id, folder, name, path, host, stage, dev, ino, len, mtime_ns, mime, width, height, hash, \
                        attempts, requeues, unknown_outcomes, queued_at, not_before, record, pending";
 
-const PUT: &str = "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+/// `OR FAIL` in these two: without it SQLite keeps a copy of every page a statement touches, to undo that statement alone;
+/// here a failure undoes the whole transaction.
+const PUT: &str = "INSERT OR FAIL INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
                    ?18, ?19, ?20, ?21, ?22, ?23) \
                    ON CONFLICT (id) DO UPDATE SET folder = ?2, name = ?3, path = ?4, host = ?5, stage = ?6, dev = ?7, \
                    ino = ?8, len = ?9, mtime_ns = ?10, mime = ?11, width = ?12, height = ?13, hash = ?14, \
@@ -47,7 +49,7 @@ pub(super) fn apply(conn: &Connection, write: &Write) -> Result<u64> {
 macro_rules! move_on {
     ($also:literal, $where:literal) => {
         concat!(
-            "UPDATE job SET stage = ?1, dev = ?2, ino = ?3, len = ?4, mtime_ns = ?5, attempts = ?6, requeues = ?7, ",
+            "UPDATE OR FAIL job SET stage = ?1, dev = ?2, ino = ?3, len = ?4, mtime_ns = ?5, attempts = ?6, requeues = ?7, ",
             "unknown_outcomes = ?8, not_before = ?9, record = ?10, pending = ?11, open = ?12, linkable = ?13",
             $also,
             " WHERE id = ?15 AND host = ?16 AND hash = ?17 AND folder = ?18 AND name = ?19 AND queued_at = ?20 AND mime = ?21 ",

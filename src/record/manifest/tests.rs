@@ -33,6 +33,11 @@ fn appended_records_are_replayed_in_order_and_found() {
     assert!(holds(&path, records[1].job, 2).expect("read"));
     assert!(!holds(&path, records[1].job, 3).expect("read"));
     assert!(!holds(&path, JobId::generate(), 2).expect("read"));
+    assert_eq!(last_seq(&path).expect("read"), 3);
+    manifest.append(&lines(&[uploaded(u64::MAX)])).expect("appended");
+    assert_eq!(last_seq(&path).expect("read"), 3, "none of ours");
+    fs::write(&path, format!("{}a remark\n{}", uploaded(7).line(), uploaded(8).line().trim_end())).expect("written");
+    assert_eq!(last_seq(&path).expect("read"), 8, "a whole record without its line feed counts");
 }
 
 #[test]
@@ -42,6 +47,7 @@ fn a_missing_folder_is_not_made() {
     assert_eq!(Manifest::open(&path).expect_err("no folder").kind(), io::ErrorKind::NotFound);
     assert!(!path.parent().expect("parent").exists());
     assert!(!holds(&path, JobId::generate(), 1).expect("nothing there"));
+    assert_eq!(last_seq(&path).expect("nothing there"), 0);
     assert_eq!(replayed(&path), (vec![], 0));
 }
 
@@ -170,7 +176,7 @@ fn a_short_write_is_completed_and_a_full_disk_tells_how_far_it_came() {
 #[test]
 fn r24_a_batch_that_fails_says_how_many_of_its_lines_are_in() {
     let Ok(full) = OpenOptions::new().append(true).read(true).open("/dev/full") else { return };
-    let mut manifest = Manifest { path: PathBuf::from("/dev/full"), file: full, torn: false };
+    let mut manifest = Manifest { path: PathBuf::from("/dev/full"), file: full, torn: false, length: 0 };
     assert_eq!(manifest.append_line(b"x\n").expect_err("full").kind(), io::ErrorKind::StorageFull);
     let (dir, path) = place();
     let (mut manifest, _) = Manifest::open(&path).expect("created");

@@ -14,7 +14,7 @@ fn folder(path: &Path) -> Folder {
 fn rebuilt(dir: &TempDir, records: &[&Record]) -> Vec<Job> {
     let text: String = records.iter().map(|record| record.line()).collect();
     fs::write(dir.path().join("manifest.jsonl"), text).expect("written");
-    jobs(&folder(dir.path())).expect("read").map(|job| job.expect("readable")).collect()
+    jobs(&folder(dir.path()), 0).expect("read").map(|job| job.expect("readable")).collect()
 }
 
 #[test]
@@ -46,16 +46,40 @@ fn rotated_manifests_count_and_unreadable_lines_do_not() {
     fs::write(dir.path().join("manifest.jsonl.1"), format!("junk\n{}", old.line())).expect("written");
     fs::write(dir.path().join("manifest.jsonl.copy"), old.line()).expect("written");
     fs::write(dir.path().join("manifest.jsonl"), uploaded(4).line()).expect("written");
-    let found = jobs(&folder(dir.path())).expect("read");
+    let found = jobs(&folder(dir.path()), 0).expect("read");
     assert_eq!((found.highest_seq(), found.skipped()), (4, 1));
     assert_eq!(found.count(), 2, "a copied line is no second job");
+}
+
+#[test]
+fn r22_only_jobs_with_a_later_line_are_those_that_an_older_ledger_lacks() {
+    let dir = TempDir::new().expect("temp");
+    let (old, resting, new) = (uploaded(3), uploaded(6), uploaded(9));
+    let lines = [&old, &timeout(&resting, 4), &resting, &timeout(&new, 8), &new].map(Record::line).concat();
+    let (older, newer) = lines.split_at(lines.match_indices('\n').nth(2).expect("a line").0 + 1);
+    fs::write(dir.path().join("manifest.jsonl.1"), older).expect("written");
+    fs::write(dir.path().join("manifest.jsonl"), newer).expect("written");
+    let of = |from| {
+        let jobs = jobs(&folder(dir.path()), from).expect("read");
+        let highest = jobs.highest_seq();
+        (highest, jobs.map(|job| job.expect("readable").id).collect::<Vec<_>>())
+    };
+    assert_eq!(of(5), (9, vec![resting.job, new.job]));
+    assert_eq!(of(9), (9, vec![new.job]));
+    assert_eq!(of(10), (0, vec![]));
+    // A file that ends before it is not opened further: here it would tell.
+    let late_at_first: String = (0..9).map(|n| uploaded(if n == 0 { 25 } else { 2 }).line()).collect();
+    fs::write(dir.path().join("manifest.jsonl.1"), late_at_first).expect("written");
+    fs::write(dir.path().join("manifest.jsonl"), [&uploaded(20), &uploaded(1 << 53)].map(Record::line).concat())
+        .expect("written");
+    assert_eq!(of(20).0, 20, "numbers that are none of ours do not count");
 }
 
 #[test]
 fn a_manifest_that_cannot_be_read_is_an_error_and_not_an_empty_memory() {
     let dir = TempDir::new().expect("temp");
     fs::create_dir(dir.path().join("manifest.jsonl")).expect("made");
-    assert!(jobs(&folder(dir.path())).is_err());
+    assert!(jobs(&folder(dir.path()), 0).is_err());
 }
 
 #[test]
