@@ -162,6 +162,8 @@ pub struct Scheduler {
     filling: bool,
     blocked: bool,
     stopping: bool,
+    /// When it was last seen who may start; `None` if something has changed since without an input.
+    seen_at: Option<Instant>,
 }
 
 impl Scheduler {
@@ -185,6 +187,7 @@ impl Scheduler {
             filling: false,
             blocked: false,
             stopping: false,
+            seen_at: None,
         }
     }
 
@@ -207,6 +210,7 @@ impl Scheduler {
 
     /// The flow towards a host, for what an earlier run has written down.
     pub fn flow(&mut self, host: HostId) -> &mut Flow {
+        self.seen_at = None;
         &mut self.lanes[host.0].flow
     }
 
@@ -231,6 +235,7 @@ impl Scheduler {
 
     /// Another size of the pool. Attempts in flight keep the workers they have; surplus ones go when they are free.
     pub fn resize(&mut self, scale: Scale, queue_warn: usize) {
+        self.seen_at = None;
         self.queue_warn = queue_warn.max(1);
         if self.scale.follow(scale) {
             self.free = (1..=self.scale.workers()).collect();
@@ -246,12 +251,14 @@ impl Scheduler {
 
     /// Other limits of a host; what it has shown so far stays.
     pub fn limit(&mut self, host: HostId, flow: &Flow) {
+        self.seen_at = None;
         self.lane(host).flow.limit_like(flow);
     }
 
     /// Takes in what happened and says what to do.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Command> {
         let mut commands = Vec::new();
+        self.seen_at = Some(now);
         self.tick(now, &mut commands);
         match input {
             Input::Ready(ready) => {
@@ -320,12 +327,14 @@ impl Scheduler {
         workers > before
     }
 
-    /// When something may be started that may not be started now.
+    /// When something may be started that could not be started yet. It can be past at `now`: nothing that became due since the
+    /// last input was seen by it, and nobody else would come back for it.
     #[must_use]
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let opens = self.lanes.iter().filter(|lane| lane.waits()).map(|lane| lane.flow.open_at(now));
+        let Some(seen) = self.seen_at else { return Some(now) };
+        let opens = self.lanes.iter().filter(|lane| lane.waits()).map(|lane| lane.flow.open_at(seen));
         let circuits = self.lanes.iter().filter_map(|lane| lane.flow.circuit().open_until());
-        opens.chain(circuits).chain(self.scale.next_look()).filter(|at| *at > now).min()
+        opens.chain(circuits).chain(self.scale.next_look()).filter(|at| *at > seen).min()
     }
 
     /// Whether it matters how attempts get on: somebody waits for what they hold.

@@ -57,7 +57,9 @@ impl Scheduler {
         (0..hosts).map(|step| HostId((self.turn + step) % hosts)).filter(|host| self.has_room(now, *host)).find_map(
             |host| {
                 let lane = &self.lanes[host.0];
-                let startable = |ready: &Ready| !self.has_twin(ready) && self.chooses(now, ready, host);
+                // A file that has rested can be back before the word that its last attempt is over.
+                let over = |ready: &Ready| !self.attempts.contains_key(&ready.job);
+                let startable = |ready: &Ready| over(ready) && !self.has_twin(ready) && self.chooses(now, ready, host);
                 let position = lane.ready.iter().position(startable)?;
                 // No smaller one goes first: the large ones would never have their turn.
                 self.carries(now, host, lane.ready[position].bytes).then_some((host, position))

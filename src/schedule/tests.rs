@@ -98,6 +98,56 @@ fn a_resting_host_gets_nothing_and_the_scheduler_knows_when_to_look_again() {
     assert_eq!(starts(&pool.handle(now + ms(900), Input::Tick)).len(), 1);
 }
 
+/// Between the last input and the question for the next wake some time passes. A rest, a circuit or a rate that ends just
+/// then must not be missed: with nothing in flight nobody would come back for those who wait.
+#[test]
+fn r14_what_becomes_due_after_the_last_input_is_still_a_reason_to_wake() {
+    let rate = crate::config::Rate { every: ms(100), burst: 1 };
+    for what in ["a rest", "a circuit", "a rate"] {
+        let now = Instant::now();
+        let limits = Limits { rate: (what == "a rate").then_some(rate), ..Limits::default() };
+        let mut pool = Scheduler::new(fixed(2), 50, vec![Flow::new(2, limits)]);
+        match what {
+            "a rest" => drop(pool.handle(now, Input::Rest { host: HostId(0), until: now + ms(100) })),
+            "a circuit" => pool.flow(HostId(0)).take_up_circuit(now, Cause::Failures, ms(100), ms(100)),
+            _ => {
+                let first = ready(0);
+                let _ = pool.handle(now, Input::Ready(first.clone()));
+                let _ = pool.handle(now, Input::Ended { job: first.job, end: End::Succeeded });
+            }
+        }
+        let waiting = ready(0);
+        assert_eq!(pool.handle(now + ms(99), Input::Ready(waiting.clone())), [], "{what}");
+        assert_eq!(pool.next_wake(now + ms(101)), Some(now + ms(100)), "{what}");
+        assert_eq!(starts(&pool.handle(now + ms(101), Input::Tick)), [waiting.job], "{what}");
+        assert_eq!(pool.next_wake(now + ms(101)).filter(|at| *at <= now + ms(101)), None, "{what}: it does not spin");
+    }
+}
+
+#[test]
+fn a_change_from_outside_is_looked_at_at_once() {
+    let now = Instant::now();
+    let mut pool = pool(2, 1);
+    let _ = pool.handle(now, Input::Tick);
+    pool.limit(HostId(0), &flows(1, 1)[0]);
+    assert_eq!(pool.next_wake(now), Some(now));
+    let _ = pool.handle(now, Input::Tick);
+    assert_ne!(pool.next_wake(now), Some(now));
+}
+
+#[test]
+fn a_job_that_is_back_before_its_attempt_has_ended_waits_for_that() {
+    let now = Instant::now();
+    let mut pool = pool(2, 1);
+    let job = ready(0);
+    assert_eq!(starts(&pool.handle(now, Input::Ready(job.clone()))), [job.job]);
+    assert_eq!(pool.handle(now, Input::Ready(job.clone())), []);
+    assert_eq!(starts(&pool.handle(now, Input::Ended { job: job.job, end: End::Other })), [job.job]);
+    assert_eq!((pool.busy(), pool.in_flight()), (1, 1));
+    let _ = pool.handle(now, Input::Ended { job: job.job, end: End::Other });
+    assert_eq!((pool.busy(), pool.in_flight(), pool.lanes[0].in_window), (0, 0, 0));
+}
+
 #[test]
 fn queue_filling_is_said_once_per_crossing_with_hysteresis() {
     let now = Instant::now();
@@ -390,6 +440,7 @@ proptest! {
         let mut pool = Scheduler::new(fixed(4), 6, flows(3, 3));
         let (mut queued, mut running): (Vec<Ready>, Vec<Ready>) = (Vec::new(), Vec::new());
         for (kind, host, pick) in inputs {
+            let wake = pool.next_wake(now + ms(pick as u64 * 5));
             now += ms(pick as u64 * 10);
             let chosen = (!running.is_empty()).then(|| running[pick % running.len()].clone());
             let input = match (kind, chosen) {
@@ -410,7 +461,9 @@ proptest! {
                 (6, _) => Input::Rest { host: HostId(host), until: now + ms(pick as u64 * 10) },
                 _ => Input::Tick,
             };
+            let by_time = input == Input::Tick;
             for job in starts(&pool.handle(now, input)) {
+                prop_assert!(!by_time || wake.is_some_and(|at| at <= now), "nobody would have woken for it");
                 let position = queued.iter().position(|r| r.job == job);
                 prop_assert!(position.is_some(), "started what was not queued");
                 running.push(queued.remove(position.expect("checked")));

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::support::host::{FakeHost, Reply, stored};
 use crate::support::{Home, png, wait_for, wait_for_within};
@@ -58,16 +57,8 @@ fn r18_a_host_that_is_down_is_asked_seldom_and_met_slowly_when_it_is_back() {
     wait_for_within(LONG, "one probe more", || host.began().len() > before);
     host.recover();
     wait_for_within(LONG, "the circuit to close", || !home.events("circuit-closed").is_empty());
-    let began = Instant::now();
-    while home.manifest().iter().filter(|line| line["status"] == "uploaded").count() < 200 {
-        let (_, status, _) = home.run(&["--config", "config.toml", "status"]);
-        assert!(
-            began.elapsed() < LONG,
-            "not all of them in {LONG:?}: {:?}\n{status}\n{}",
-            home.files(),
-            agent.log_text()
-        );
-    }
+    let uploaded = || home.manifest().iter().filter(|line| line["status"] == "uploaded").count();
+    wait_for_within(LONG, "all to be uploaded", || uploaded() == 200);
     let lines = home.manifest();
     assert!(lines.iter().all(|line| line["status"] != "failed"));
     let waited = lines.iter().filter(|line| line["status"] == "uploaded" && line["attempts"] == json!(1)).count();

@@ -281,6 +281,12 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What a test that falls leaves to find out why.
+            let text = String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("the end of its log:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
