@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use memchr::memmem::find;
 use tokio::time::Instant;
 
 /// A request as it arrived, whole.
@@ -445,8 +446,4 @@ fn parse(line: &str, headers: HashMap<String, String>, body: &[u8]) -> Received 
 fn quoted(head: &str, before: &str) -> Option<String> {
     let start = head.find(before)? + before.len();
     Some(head[start..start + head[start..].find('"')?].to_owned())
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
 }
