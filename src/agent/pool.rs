@@ -36,7 +36,8 @@ const TIDY: Duration = Duration::from_millis(4_500);
 /// With `--once`: how often it is checked whether everything is done, besides after every event.
 const ONCE_TICK: Duration = Duration::from_millis(100);
 
-/// How long a file rests for a host of which nobody knows when it is back: one that the user has paused.
+/// How long a file rests for a host of which nobody knows when it is back: one that the user has paused, or one that is just
+/// being probed.
 const AWAY_AGAIN: Duration = Duration::from_secs(300);
 
 /// An attempt in flight.
@@ -333,17 +334,24 @@ impl Pool {
     fn tell_who_is_away(&self) {
         let now = Instant::now();
         for (host, slot) in self.shared.hosts() {
-            let away = self.scheduler.turns_away(now, host).then(|| {
-                let until = self.scheduler.view(now, host).resting_until.unwrap_or(now + AWAY_AGAIN);
-                let reason = if slot.held.borrow().is_some() {
-                    "the user has paused it"
-                } else {
-                    self.resting.get(&host).map_or("it has failed", |(_, _, reason)| reason)
-                };
-                (until, reason.to_owned())
-            });
+            let away = self.scheduler.turns_away(now, host).then(|| self.away(now, host, slot.held.borrow().is_some()));
             slot.set_away(away);
         }
+    }
+
+    /// Until when this host turns everything away, and why.
+    fn away(&self, now: Instant, host: HostId, held: bool) -> (Instant, String) {
+        let view = self.scheduler.view(now, host);
+        let (until, reason) = if held {
+            (None, "the user has paused it")
+        } else if let Some((until, _, reason)) = self.resting.get(&host) {
+            (Some(*until), reason.as_str())
+        } else if view.exhausted_until.is_some() {
+            (view.exhausted_until, "its quota is used up")
+        } else {
+            (view.circuit_until, "it has failed")
+        };
+        (until.unwrap_or(now + AWAY_AGAIN), reason.to_owned())
     }
 
     fn next_wake(&self) -> Option<Instant> {
@@ -355,12 +363,15 @@ impl Pool {
     }
 
     pub(super) fn handle(&mut self, input: Input) {
-        let moves = matches!(input, Input::Rest { .. } | Input::Wake(_) | Input::Hold { .. });
-        for command in self.scheduler.handle(Instant::now(), input) {
+        let now = Instant::now();
+        let mut moves = matches!(input, Input::Rest { .. } | Input::Wake(_) | Input::Hold { .. });
+        for command in self.scheduler.handle(now, input) {
             match command {
                 Command::Start { job, host, worker, probe } => {
                     self.note_begun(host);
                     self.start(job, host, worker, probe);
+                    // It may have been the last one of a quota.
+                    moves |= self.scheduler.turns_away(now, host);
                 }
                 Command::Circuit { host, step } => self.circuit(host, step),
                 Command::Workers { workers } => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::host::{FakeHost, Reply};
-use crate::support::{Home, is_final, picture, png, wait_for};
+use crate::support::{Home, is_final, millis, picture, png, wait_for};
 
 /// One folder for these hosts, in this order.
 fn configure(home: &Home, hosts: &[(&str, &FakeHost)], policy: &str, more: &str) {
@@ -75,6 +75,27 @@ fn r20_when_the_tries_at_one_host_are_used_up_the_next_one_is_tried_before_the_f
     let passed_on = home.events_of("job-deferred", "x.png");
     assert_eq!(passed_on.len(), 2);
     assert!(passed_on[0]["message"].as_str().expect("a text").contains("its next host is tried"), "{passed_on:#?}");
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn r20_a_file_rests_until_the_first_of_its_hosts_is_back_and_the_line_says_what_it_waits_for() {
+    let home = Home::new();
+    let two_hours = Reply::Answer(429, "retry-after: 7200\r\n".into(), "{}".into());
+    let (first, second) = (FakeHost::at_first(vec![answer(500), two_hours]), FakeHost::well());
+    configure(&home, &[("first", &first), ("second", &second)], "failover", "[retry]\nattempts = 1\n");
+    let text = std::fs::read_to_string(home.path("config.toml")).expect("the configuration");
+    home.write_config(&format!("{text}quota = \"1/m\"\n"));
+    let agent = home.start().ready();
+    home.drop_file("0.png", &png(0));
+    assert_eq!(home.wait_for_line("0.png", 1)["host"], "second", "it has used up its quota with this");
+    home.drop_file("1.png", &png(1));
+    let line = home.wait_for_line("1.png", 1);
+    let error = &line["error"];
+    let message = error["message"].as_str().expect("a text");
+    assert!(message.starts_with("second is not used for now: its quota is used up"), "{line:#}");
+    let rest = millis(&error["next_try_at"]) - millis(&line["at"]);
+    assert!((1..=70_000).contains(&rest), "a minute, not two hours: {rest} ms");
     assert!(agent.stop().success());
 }
 
