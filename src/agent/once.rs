@@ -33,7 +33,7 @@ pub(super) struct Once {
     wanted: bool,
     /// Since when nothing is left to do but what waits for a disk.
     stuck_since: Option<Instant>,
-    /// Why it was given up.
+    /// What was not waited for, or not any longer.
     gave_up: Option<String>,
 }
 
@@ -59,6 +59,8 @@ impl Pool {
             return false;
         }
         if self.is_drained() {
+            // Whoever runs this from a timetable must hear of it.
+            self.once.gave_up = self.absent_folder();
             return true;
         }
         let Some(reason) = self.waits_for_a_disk() else {
@@ -88,6 +90,15 @@ impl Pool {
             && self.queued.values().all(|queued| self.is_held(&self.shared.slot(queued.task.folder)))
     }
 
+    /// A folder that is not there, if there is one: nobody knows what lies in it.
+    fn absent_folder(&self) -> Option<String> {
+        let folders = self.shared.folders();
+        let absent = folders.iter().find(|(_, slot)| !self.is_held(slot) && is_absent(slot));
+        absent.map(|(_, slot)| {
+            format!("the drop folder {} is not there, so nothing was taken from it", shown(&slot.config().path))
+        })
+    }
+
     /// The trouble that all that is left to do waits for, if that is so.
     fn waits_for_a_disk(&self) -> Option<String> {
         if let Some(reason) = self.shared.blocked.borrow().as_ref() {
@@ -107,11 +118,14 @@ impl Pool {
     }
 }
 
+fn is_absent(slot: &FolderSlot) -> bool {
+    matches!(slot.hints().status().watch, WatchState::Absent { .. })
+}
+
 /// What keeps the results of a folder from their places.
 fn trouble_of(slot: &FolderSlot) -> Option<String> {
     let path = shown(&slot.config().path);
-    let is_absent = || matches!(slot.hints().status().watch, WatchState::Absent { .. });
-    if slot.away.load(Ordering::Relaxed) || is_absent() {
+    if slot.away.load(Ordering::Relaxed) || is_absent(slot) {
         return Some(format!("the drop folder {path} is not there, and results wait for it"));
     }
     slot.blocked.borrow().as_ref().map(|reason| format!("results cannot be written to {path}: {reason}"))

@@ -180,8 +180,9 @@ fn r22_what_an_older_ledger_lacks_of_a_folder_that_is_away_is_put_in_when_it_is_
     fs::write(&ledger, &older).expect("writes");
     #[expect(clippy::disallowed_methods, reason = "a disk that is not there")]
     fs::rename(&far, &away).expect("renames");
-    let (_, _, log) = once();
+    let (code, _, log) = once();
     assert!(log.contains("after number 1: 1 files"), "{log}");
+    assert!(code == 1 && log.contains("far is not there, so nothing was taken from it"), "{code}: {log}");
     #[expect(clippy::disallowed_methods, reason = "and comes back")]
     fs::rename(&away, &far).expect("renames");
     let (code, _, log) = once();

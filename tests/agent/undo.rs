@@ -29,8 +29,8 @@ fn run(home: &Home, arguments: &[&str]) -> (i32, String, String) {
 fn what_was_uploaded_is_found_and_undone_by_the_running_agent() {
     let (home, agent) = local();
     home.drop_file("harbour.png", &png(1));
-    home.drop_file("trip/Beach 1.png", &png(2));
     home.wait_for_line("harbour.png", 1);
+    home.drop_file("trip/Beach 1.png", &png(2));
     let beach = home.wait_for_line("trip/Beach 1.png", 1);
     let url = beach["url"].as_str().expect("a link");
     assert_eq!(stored(&home), 4, "two images and their thumbnails");
