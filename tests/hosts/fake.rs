@@ -131,6 +131,24 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
 
+/// While it lives, and a moment longer, a paused clock stands still: what is on its way through the system takes real time,
+/// and a clock that goes on as soon as nobody has anything to do would jump to the next time-out meanwhile.
+struct Brake {
+    _held: std::sync::mpsc::SyncSender<()>,
+}
+
+impl Brake {
+    fn new() -> Self {
+        let (held, released) = std::sync::mpsc::sync_channel::<()>(0);
+        // The runtime leaves the clock alone as long as blocking work runs.
+        tokio::task::spawn_blocking(move || {
+            let _ = released.recv();
+            std::thread::sleep(Duration::from_millis(2));
+        });
+        Self { _held: held }
+    }
+}
+
 async fn connection(mut stream: TcpStream, replies: &Mutex<Vec<Reply>>, seen: &Mutex<Seen>) {
     let mut buffer = Vec::new();
     loop {
@@ -173,10 +191,12 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
             return None;
         }
         Reply::StopsReading(bytes) => {
+            let brake = Brake::new();
             let mut read = buffer.len();
             while read < *bytes {
                 read += stream.read(&mut vec![0; bytes - read]).await.unwrap();
             }
+            drop(brake);
             hold_unread(stream, seen).await;
             return None;
         }
@@ -224,9 +244,13 @@ async fn serve(stream: &mut TcpStream, buffer: &mut Vec<u8>, reply: Reply, seen:
 }
 
 pub(crate) async fn head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
+    let mut brake = None;
     let end = loop {
-        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+        if let Some(end) = find(buffer, b"\r\n\r\n") {
             break end;
+        }
+        if !buffer.is_empty() {
+            brake.get_or_insert_with(Brake::new);
         }
         if stream.read_buf(buffer).await.ok()? == 0 {
             return None;
@@ -251,6 +275,7 @@ pub(crate) async fn body(
 ) -> Option<()> {
     assert_eq!(request.header("transfer-encoding"), None, "the length must be announced");
     let length: usize = request.header("content-length").map_or(0, |text| text.parse().unwrap());
+    let _brake = pace.is_none().then(Brake::new);
     while buffer.len() < length {
         if let Some(pace) = pace {
             tokio::time::sleep(Duration::from_secs(1)).await;
