@@ -279,6 +279,7 @@ pub(crate) async fn body(
     while buffer.len() < length {
         if let Some(pace) = pace {
             tokio::time::sleep(Duration::from_secs(1)).await;
+            let _brake = Brake::new();
             let mut block = vec![0; pace.min(length - buffer.len())];
             stream.read_exact(&mut block).await.ok()?;
             buffer.extend(block);
