@@ -9,7 +9,7 @@ use image::ImageFormat;
 use serde_json::json;
 
 use crate::support::host::FakeHost;
-use crate::support::{Home, jpeg, picture, png, wait_for};
+use crate::support::{Home, SOON, jpeg, picture, png, wait_for, wait_for_within};
 
 #[test]
 fn r30_what_cannot_be_sent_goes_to_failed_without_a_request() {
@@ -157,7 +157,7 @@ fn r27_two_thousand_files_at_once_are_all_uploaded_once() {
     for index in 0..2_000 {
         home.drop_file(format!("{index}.png"), &png(index));
     }
-    wait_for("all of them", || home.manifest_lines() == 2_000);
+    wait_for_within(4 * SOON, "all of them", || home.manifest_lines() == 2_000);
     assert_eq!(host.received().len(), 2_000);
     assert_eq!(home.events("queue-filling").len(), home.events("queue-drained").len().max(1), "once per crossing");
     assert!(agent.stop().success());

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a test waits for something that should happen soon: far longer than it takes, for a loaded machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A home of its own for one agent: configuration, state, data, drop folder.
 pub(crate) struct Home {
