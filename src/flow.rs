@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use crate::config::Quota;
-use crate::config::{FlowConfig, HostFlow, Pool, Rate};
+use crate::config::{FlowConfig, HostFlow, Pool};
+pub use crate::config::{Quota, Rate};
 use crate::job::JobId;
 pub use budget::{Budget, Spent};
 pub use circuit::{Cause, Circuit, Rules, Step, Trouble};

@@ -477,3 +477,5 @@ mod outage;
 mod slow_line;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waking;

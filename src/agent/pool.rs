@@ -344,8 +344,10 @@ impl Pool {
         let view = self.scheduler.view(now, host);
         let (until, reason) = if held {
             (None, "the user has paused it")
-        } else if let Some((until, _, reason)) = self.resting.get(&host) {
-            (Some(*until), reason.as_str())
+        } else if view.resting_until.is_some() {
+            // After a sleep all hosts rest for a moment, and nobody has asked for that.
+            let reason = self.resting.get(&host).map_or("this machine has slept", |(_, _, reason)| reason);
+            (view.resting_until, reason)
         } else if view.exhausted_until.is_some() {
             (view.exhausted_until, "its quota is used up")
         } else {

@@ -15,11 +15,11 @@ pub(super) fn fixed(workers: usize) -> Scale {
     Scale::new(workers, workers, workers)
 }
 
-fn flows(ceiling: usize, hosts: usize) -> Vec<Flow> {
+pub(super) fn flows(ceiling: usize, hosts: usize) -> Vec<Flow> {
     (0..hosts).map(|_| Flow::new(ceiling, Limits::default())).collect()
 }
 
-fn pool(workers: usize, hosts: usize) -> Scheduler {
+pub(super) fn pool(workers: usize, hosts: usize) -> Scheduler {
     Scheduler::new(fixed(workers), 50, flows(workers, hosts))
 }
 
@@ -32,7 +32,7 @@ fn ready_for(hosts: &[usize], choice: Choice) -> Ready {
     Ready { job: JobId::generate(), hosts, choice, content: None, bytes: 100_000 }
 }
 
-fn starts(commands: &[Command]) -> Vec<JobId> {
+pub(super) fn starts(commands: &[Command]) -> Vec<JobId> {
     commands.iter().filter_map(|c| if let Command::Start { job, .. } = c { Some(*job) } else { None }).collect()
 }
 
@@ -96,56 +96,6 @@ fn a_resting_host_gets_nothing_and_the_scheduler_knows_when_to_look_again() {
     assert_eq!(starts(&pool.handle(now, Input::Ready(ready(1)))).len(), 1);
     assert_eq!(pool.next_wake(now), Some(now + ms(900)));
     assert_eq!(starts(&pool.handle(now + ms(900), Input::Tick)).len(), 1);
-}
-
-/// Between the last input and the question for the next wake some time passes. A rest, a circuit or a rate that ends just
-/// then must not be missed: with nothing in flight nobody would come back for those who wait.
-#[test]
-fn r14_what_becomes_due_after_the_last_input_is_still_a_reason_to_wake() {
-    let rate = crate::config::Rate { every: ms(100), burst: 1 };
-    for what in ["a rest", "a circuit", "a rate"] {
-        let now = Instant::now();
-        let limits = Limits { rate: (what == "a rate").then_some(rate), ..Limits::default() };
-        let mut pool = Scheduler::new(fixed(2), 50, vec![Flow::new(2, limits)]);
-        match what {
-            "a rest" => drop(pool.handle(now, Input::Rest { host: HostId(0), until: now + ms(100) })),
-            "a circuit" => pool.flow(HostId(0)).take_up_circuit(now, Cause::Failures, ms(100), ms(100)),
-            _ => {
-                let first = ready(0);
-                let _ = pool.handle(now, Input::Ready(first.clone()));
-                let _ = pool.handle(now, Input::Ended { job: first.job, end: End::Succeeded });
-            }
-        }
-        let waiting = ready(0);
-        assert_eq!(pool.handle(now + ms(99), Input::Ready(waiting.clone())), [], "{what}");
-        assert_eq!(pool.next_wake(now + ms(101)), Some(now + ms(100)), "{what}");
-        assert_eq!(starts(&pool.handle(now + ms(101), Input::Tick)), [waiting.job], "{what}");
-        assert_eq!(pool.next_wake(now + ms(101)).filter(|at| *at <= now + ms(101)), None, "{what}: it does not spin");
-    }
-}
-
-#[test]
-fn a_change_from_outside_is_looked_at_at_once() {
-    let now = Instant::now();
-    let mut pool = pool(2, 1);
-    let _ = pool.handle(now, Input::Tick);
-    pool.limit(HostId(0), &flows(1, 1)[0]);
-    assert_eq!(pool.next_wake(now), Some(now));
-    let _ = pool.handle(now, Input::Tick);
-    assert_ne!(pool.next_wake(now), Some(now));
-}
-
-#[test]
-fn a_job_that_is_back_before_its_attempt_has_ended_waits_for_that() {
-    let now = Instant::now();
-    let mut pool = pool(2, 1);
-    let job = ready(0);
-    assert_eq!(starts(&pool.handle(now, Input::Ready(job.clone()))), [job.job]);
-    assert_eq!(pool.handle(now, Input::Ready(job.clone())), []);
-    assert_eq!(starts(&pool.handle(now, Input::Ended { job: job.job, end: End::Other })), [job.job]);
-    assert_eq!((pool.busy(), pool.in_flight()), (1, 1));
-    let _ = pool.handle(now, Input::Ended { job: job.job, end: End::Other });
-    assert_eq!((pool.busy(), pool.in_flight(), pool.lanes[0].in_window), (0, 0, 0));
 }
 
 #[test]
